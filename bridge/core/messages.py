@@ -1,0 +1,220 @@
+"""Everything that can happen to a site (events) and everything it can ask of the world (effects): two closed unions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, unique
+from typing import TypeAlias
+
+from bridge.core.points import Point, Quality
+from bridge.core.quantities import Millis, Milliamps, Millivolts, WattHours, Watts
+
+
+@unique
+class Answer(Enum):
+    """What became of an order to a charger. Only ACCEPTED is a claim of obedience; all others prove nothing."""
+
+    ACCEPTED = "accepted"
+    REFUSED = "refused"
+    UNANSWERED = "unanswered"  # sent, no answer within its deadline: the charger may or may not obey it
+    NOT_SENT = "not_sent"  # never left: the connection was gone before
+
+
+@unique
+class Reason(Enum):
+    """Why a setpoint was refused; the text is what the log says."""
+
+    NOT_A_NUMBER = "not a finite number"
+    NEGATIVE = "negative"
+    BELOW_MINIMUM = "below the minimum profile"
+    IMPLAUSIBLE = "above ten times the capacity"
+    STALE_TIME_TAG = "time tag outside the window"
+    INVALID_TIME_TAG = "time tag invalid"
+    REPLAYED_TIME_TAG = "time tag not newer than the last accepted one"
+    NOT_RECORDED = "the journal cannot be written"
+    TOO_LATE = "decided too late"
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The service started. `boot_id` names the boot of the machine: another one means monotonic times began anew."""
+
+    boot_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Alive:
+    """Five more seconds lived: a restart counts the hold from the last of these."""
+
+
+@dataclass(frozen=True, slots=True)
+class Woke:
+    """A deadline has come, or answers that arrived together are to be settled. A late one is harmless."""
+
+
+@dataclass(frozen=True, slots=True)
+class LinkChanged:
+    """`started` connections of control centres are now in STARTDT; zero is a lost link."""
+
+    started: int
+
+
+@dataclass(frozen=True, slots=True)
+class SetpointReceived:
+    """A control centre set the limit.
+
+    `command` names it until answered (unique in the life of the process). `value` is as received, `limit_w` the same
+    in whole watts rounded down, None when not finite. `tag_utc_ms` is its time tag, None on untagged types;
+    `tag_valid` is False for a tag with IV set or an impossible date.
+    """
+
+    command: int
+    master: str
+    value: float
+    limit_w: Watts | None
+    tag_utc_ms: Millis | None = None
+    tag_valid: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class SetpointRevoked:
+    """The positive confirmation of `command` could not be given in time: what it set is taken back."""
+
+    command: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChargerConnected:
+    """A charger with this serial opened its connection; what it obeys is unproven until it is told and has answered."""
+
+    serial: str
+
+
+@dataclass(frozen=True, slots=True)
+class ChargerBooted:
+    """A charger sent BootNotification: what it kept of its limits is unproven again."""
+
+    serial: str
+    model: str
+    firmware: str
+
+
+@dataclass(frozen=True, slots=True)
+class ChargerDisconnected:
+    """The connection of a charger ended."""
+
+    serial: str
+
+
+@dataclass(frozen=True, slots=True)
+class LimitAnswered:
+    """The answer to `SetLimit` number `order`. `read_back_w` is what the charger says it now holds, None if not asked."""
+
+    serial: str
+    order: int
+    answer: Answer
+    read_back_w: Watts | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MeterSampled:
+    """One set of samples of a charger, None where it did not say. `utc_ms` is the time of the sample.
+
+    Over phases, power is the sum, voltage the mean of line to neutral, current the highest. `energy_wh` is the import
+    register. `valid` is False where a value is implausible: kept with quality invalid, never used for control.
+    """
+
+    serial: str
+    utc_ms: Millis
+    power_w: Watts | None = None
+    voltage_mv: Millivolts | None = None
+    current_ma: Milliamps | None = None
+    energy_wh: WattHours | None = None
+    valid: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class SessionChanged:
+    """A charger began or ended serving a vehicle."""
+
+    serial: str
+    active: bool
+
+
+Event: TypeAlias = (
+    Started
+    | Alive
+    | Woke
+    | LinkChanged
+    | SetpointReceived
+    | SetpointRevoked
+    | ChargerConnected
+    | ChargerBooted
+    | ChargerDisconnected
+    | LimitAnswered
+    | MeterSampled
+    | SessionChanged
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Confirm:
+    """ACTIVATION_CON to the requester of `command` alone: positive without a reason, negative with one."""
+
+    command: int
+    reason: Reason | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Terminate:
+    """ACTIVATION_TERMINATION to the requester of `command` alone: every charger is proven within the limit it set."""
+
+    command: int
+
+
+@dataclass(frozen=True, slots=True)
+class SetLimit:
+    """Tell a charger that it may draw `limit_w`; 0 pauses it. Answered by `LimitAnswered` with the same `order`."""
+
+    serial: str
+    order: int
+    limit_w: Watts
+
+
+@dataclass(frozen=True, slots=True)
+class PointChanged:
+    """A point has this value and quality since `utc_ms`; `report` asks for a spontaneous transmission."""
+
+    point: Point
+    value: float
+    quality: Quality
+    utc_ms: Millis
+    report: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AlarmChanged:
+    """An alarm was opened or closed; `subject` is a charger's serial or the site's name."""
+
+    alarm: str
+    subject: str
+    open: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LinkStateChanged:
+    """The link supervision went from one state to another."""
+
+    before: str
+    after: str
+
+
+@dataclass(frozen=True, slots=True)
+class LimitChanged:
+    """Another limit is in force; `source` says whose it is."""
+
+    limit_w: Watts
+    source: str
+
+
+Effect: TypeAlias = Confirm | Terminate | SetLimit | PointChanged | AlarmChanged | LinkStateChanged | LimitChanged
