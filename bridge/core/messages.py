@@ -108,7 +108,7 @@ class ChargerDisconnected:
 
 @dataclass(frozen=True, slots=True)
 class LimitAnswered:
-    """The answer to `SetLimit` number `order`. `read_back_w` is what the charger says it now holds, None if not asked."""
+    """The answer to `SetLimit` number `order`; `read_back_w` is what the charger says it now holds, None if not asked."""
 
     serial: str
     order: int

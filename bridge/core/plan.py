@@ -1,0 +1,69 @@
+"""What was agreed before the first event: the site, its chargers, its fallback and its points. Never changes in step()."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, unique
+
+from bridge.core.points import PointTable
+from bridge.core.quantities import Millis, Watts
+
+
+@unique
+class Offline(Enum):
+    """What a make of charger does without its connection, as its charger profile states it."""
+
+    STOPS = "stops"
+    KEEPS_LIMIT = "keeps_limit"
+    NAMEPLATE = "nameplate"
+
+
+@unique
+class OnReturn(Enum):
+    """What holds after the link came back in fallback, until a fresh setpoint."""
+
+    KEEP_FALLBACK = "keep_fallback"
+    RESTORE_LAST = "restore_last"
+
+
+@dataclass(frozen=True, slots=True)
+class ChargerPlan:
+    """What is known of one charger before it connects.
+
+    `minimum_w` is the least it can charge with (below it is paused, 0), `maximum_w` its hardware maximum. After an
+    acknowledged cut it may draw the old limit for `reaction_ms` more. An order is given up after `answer_ms`.
+    A sample is stale after `stale_ms`; a draw above grant + `tolerance_w` is disobedience.
+    """
+
+    serial: str
+    index: int
+    minimum_w: Watts
+    maximum_w: Watts
+    reaction_ms: Millis = 2_000
+    answer_ms: Millis = 10_000
+    stale_ms: Millis = 180_000
+    tolerance_w: Watts = 200
+    offline: Offline = Offline.NAMEPLATE
+    out_of_service: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One site.
+
+    `hold_ms` None holds the last limit for ever, 0 not at all. `restore_after_ms` counts in RECOVERY and is used with
+    RESTORE_LAST only. Setpoints below `min_limit_w` are refused; exactly 0 is accepted with `allow_zero`.
+    """
+
+    name: str
+    capacity_w: Watts
+    min_limit_w: Watts
+    allow_zero: bool
+    at_start_w: Watts
+    hold_ms: Millis | None
+    fallback_w: Watts
+    on_return: OnReturn
+    restore_after_ms: Millis
+    time_tag_window_ms: Millis
+    chargers: tuple[ChargerPlan, ...]
+    points: PointTable
