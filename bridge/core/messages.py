@@ -7,7 +7,7 @@ from enum import Enum, unique
 from typing import TypeAlias
 
 from bridge.core.points import Point, Quality
-from bridge.core.quantities import Millis, Milliamps, Millivolts, WattHours, Watts
+from bridge.core.quantities import Milliamps, Millis, Millivolts, WattHours, Watts
 
 
 @unique
@@ -108,7 +108,7 @@ class ChargerDisconnected:
 
 @dataclass(frozen=True, slots=True)
 class LimitAnswered:
-    """The answer to `SetLimit` number `order`; `read_back_w` is what the charger says it now holds, None if not asked."""
+    """The answer to `SetLimit` number `order`; `read_back_w` is the limit the charger says it holds, None if unasked."""
 
     serial: str
     order: int

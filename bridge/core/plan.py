@@ -1,4 +1,4 @@
-"""What was agreed before the first event: the site, its chargers, its fallback and its points. Never changes in step()."""
+"""What was agreed before the first event: the site, its chargers, its fallback and its points."""
 
 from __future__ import annotations
 
