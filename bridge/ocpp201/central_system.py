@@ -1,0 +1,81 @@
+"""The embedded central system: answers what an OCPP 2.0.1 station asks, for native and translated units alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from bridge.core.quantities import Now
+from bridge.ocpp201.rpc import CallError, Payload
+
+# Nothing to say but that it came: OCPP 2.0.1 Part 2 leaves these responses empty.
+_ACKNOWLEDGED: Final = frozenset(
+    {
+        "ClearedChargingLimit",
+        "FirmwareStatusNotification",
+        "LogStatusNotification",
+        "MeterValues",
+        "NotifyChargingLimit",
+        "NotifyCustomerInformation",
+        "NotifyDisplayMessages",
+        "NotifyEvent",
+        "NotifyMonitoringReport",
+        "NotifyReport",
+        "PublishFirmwareStatusNotification",
+        "ReportChargingProfiles",
+        "ReservationStatusUpdate",
+        "SecurityEventNotification",
+        "StatusNotification",
+    }
+)
+# Refused in the words the message has for it; where it has none, or needs more than a status, by CALLERROR.
+_REFUSED: Final[dict[str, str]] = {
+    "DataTransfer": "UnknownVendorId",
+    "GetCertificateStatus": "Failed",
+    "NotifyEVChargingNeeds": "Rejected",
+    "NotifyEVChargingSchedule": "Rejected",
+    "SignCertificate": "Rejected",
+}
+
+
+def rfc3339(utc_ms: int) -> str:
+    """Write milliseconds since 1970 UTC as OCPP 2.0.1 Part 2 §2.1 wants a dateTime: `2026-09-01T10:00:00.000Z`."""
+    seconds, millis = divmod(utc_ms, 1000)
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{millis:03}Z"
+
+
+class CentralSystem:
+    """Answers requests with payloads that are valid against the schemas; keeps no state of a station.
+
+    `id_tags` are the identifiers that may charge, without regard to case; empty means all of them.
+    `heartbeat_s` is the interval handed out at boot.
+    """
+
+    def __init__(self, id_tags: frozenset[str], clock: Callable[[], Now], heartbeat_s: int = 300) -> None:
+        self._id_tags = frozenset(tag.casefold() for tag in id_tags)
+        self._clock = clock
+        self._heartbeat_s = heartbeat_s
+
+    def answer(self, serial: str, action: str, payload: Payload) -> Payload | CallError:
+        """Answer one schema-valid request of the station `serial`.
+
+        CALLERROR NotSupported for what this central system cannot do (OCPP 2.0.1 Part 4 §4.3); whether the action
+        exists at all was decided by the schemas before.
+        """
+        if action in _ACKNOWLEDGED:
+            return {}
+        if action in _REFUSED:
+            return {"status": _REFUSED[action]}
+        if action in ("Authorize", "TransactionEvent"):
+            return {"idTokenInfo": self._id_token_info(payload["idToken"])} if "idToken" in payload else {}
+        if action == "Heartbeat":
+            return {"currentTime": rfc3339(self._clock().utc_ms)}
+        if action == "BootNotification":
+            now = rfc3339(self._clock().utc_ms)
+            return {"currentTime": now, "interval": self._heartbeat_s, "status": "Accepted"}
+        return CallError("NotSupported", f"{action} is not for this central system ({serial})")
+
+    def _id_token_info(self, id_token: dict[str, Any]) -> Payload:
+        known = not self._id_tags or str(id_token["idToken"]).casefold() in self._id_tags
+        return {"status": "Accepted" if known else "Unknown"}

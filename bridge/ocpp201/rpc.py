@@ -1,0 +1,440 @@
+"""OCPP-J remote procedure calls over one WebSocket, in both directions and for every dialect: OCPP 2.0.1 Part 4 §4."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import secrets
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import Enum, unique
+from typing import Any, Final, Protocol, TypeAlias
+
+import msgspec
+import structlog
+from websockets.asyncio.connection import Connection, broadcast
+from websockets.exceptions import ConnectionClosed
+from websockets.protocol import State
+
+Payload: TypeAlias = dict[str, Any]
+
+CALL: Final = 2
+CALLRESULT: Final = 3
+CALLERROR: Final = 4
+
+MAX_FRAME_BYTES: Final = 65_536
+MAX_DEPTH: Final = 16
+MAX_MESSAGE_ID: Final = 36
+MAX_DESCRIPTION: Final = 255
+UNREADABLE_ID: Final = "-1"
+
+_CLOSE_UNSUPPORTED_DATA: Final = 1003
+_CLOSE_POLICY_VIOLATION: Final = 1008
+_CALL_LENGTH: Final = 4
+_INT64: Final = 1 << 63
+_UNSOLICITED_WINDOW_S: Final = 60.0
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class CallError:
+    """A CALLERROR: `code` of OCPP 2.0.1 Part 4 §4.3, a description of at most 255 characters, and details."""
+
+    code: str
+    description: str = ""
+    details: Payload = field(default_factory=dict)
+
+
+@unique
+class NoAnswer(Enum):
+    """Why a call has no answer: it left and its deadline passed or the connection ended, or it never left."""
+
+    UNANSWERED = "unanswered"
+    NOT_SENT = "not sent"
+
+
+UNANSWERED: Final = NoAnswer.UNANSWERED
+NOT_SENT: Final = NoAnswer.NOT_SENT
+
+Outcome: TypeAlias = Payload | CallError | NoAnswer
+
+
+class Schemas(Protocol):
+    """What a dialect allows: None for a payload that is right, else the CALLERROR that says what is wrong with it.
+
+    An action outside the dialect is NotImplemented in `problem_in_request` (OCPP 2.0.1 Part 4 §4.3).
+    """
+
+    def problem_in_request(self, action: str, payload: Payload) -> CallError | None:
+        """Check what a CALL carries."""
+        ...
+
+    def problem_in_response(self, action: str, payload: Payload) -> CallError | None:
+        """Check what a CALLRESULT to `action` carries."""
+        ...
+
+
+_decode = msgspec.json.Decoder().decode
+_encode = msgspec.json.Encoder().encode
+_BRACKETS: Final = bytes.maketrans(b"{}", b"[]")
+_NO_SHAPE: Final = bytes(set(range(256)) - set(b'{}[]"'))
+_SUSPICIOUS: Final = re.compile(r"[0-9]{19}|\\u0000")
+
+
+def deeper_than(frame: bytes, depth: int) -> bool:
+    """Say whether the JSON text nests deeper than `depth`, without parsing it (O12).
+
+    Works on whole bytes objects: strings are cut out, then one layer of brackets falls with every pass.
+    """
+    if frame.count(b"[") + frame.count(b"{") <= depth:
+        return False
+    if b"\\" in frame:
+        frame = frame.replace(b"\\\\", b"").replace(b'\\"', b"")
+    shape = b"".join(frame.translate(_BRACKETS, _NO_SHAPE).split(b'"')[::2])
+    for _ in range(depth):
+        shape = shape.replace(b"[]", b"")
+        if not shape:
+            return False
+    return shape != b""
+
+
+def _forbidden(value: object) -> bool:
+    """Say whether a decoded value holds a NUL character or an integer beyond 64 bits."""
+    if isinstance(value, str):
+        return "\x00" in value
+    if isinstance(value, dict):
+        return any("\x00" in key or _forbidden(item) for key, item in value.items())
+    if isinstance(value, list):
+        return any(map(_forbidden, value))
+    return isinstance(value, int) and not -_INT64 <= value < _INT64
+
+
+def parse(frame: str) -> list[Any] | CallError:
+    """Read one text frame as a JSON array, or say why it is none.
+
+    Refused are: what is not JSON (NaN and Infinity are not), depth beyond 16, numbers outside the range of a double,
+    integers of thousands of digits, and anything but an array.
+    """
+    if deeper_than(frame.encode(), MAX_DEPTH):
+        return CallError("RpcFrameworkError", f"nested deeper than {MAX_DEPTH}")
+    try:
+        message = _decode(frame)
+    except (ValueError, RecursionError) as problem:
+        return CallError("RpcFrameworkError", str(problem)[:MAX_DESCRIPTION])
+    if not isinstance(message, list):
+        return CallError("RpcFrameworkError", "not an array")
+    return message
+
+
+def unstorable(frame: str, message: list[Any]) -> CallError | None:
+    """Say what of a parsed frame must not go further: NUL characters and integers beyond 64 bits (O10, O14)."""
+    if _SUSPICIOUS.search(frame) and _forbidden(message):
+        return CallError("FormatViolation", "NUL character or integer beyond 64 bits")
+    return None
+
+
+def readable_id(message: list[Any]) -> str | None:
+    """Return the message id where it is one: a string of 1 to 36 characters."""
+    if len(message) > 1 and isinstance(message[1], str) and 0 < len(message[1]) <= MAX_MESSAGE_ID:
+        return message[1]
+    return None
+
+
+class Call:
+    """A call on its way: waiting, in flight or settled."""
+
+    __slots__ = ("action", "message_id", "on_answer", "payload")
+
+    def __init__(self, action: str, payload: Payload, on_answer: Callable[[Outcome], None]) -> None:
+        self.action = action
+        self.payload = payload
+        self.on_answer = on_answer
+        self.message_id = ""
+
+
+@dataclass(slots=True)
+class Counts:
+    """What a connection has seen: frames received, refused, answers nobody asked for, answers after their deadline."""
+
+    received: int = 0
+    refused: int = 0
+    unsolicited: int = 0
+    late: int = 0
+
+
+class Rpc:
+    """One peer: receives its calls and answers them, sends ours one at a time and matches the answers by id.
+
+    `answer(action, payload)` is called for every call that passed the schema check; it is synchronous and quick.
+    Limits: `call_timeout_s` from the moment a call leaves; `max_waiting` calls behind it; `rate_per_s` frames with a
+    `burst`, beyond which reading pauses; the last `remembered_calls` answers, given again to a repeated call; at most
+    `max_unsolicited` unsolicited answers a minute, then the connection is closed. `codes` spells the codes of
+    CALLERRORs otherwise, for dialects that do. `on_refused` is shown every frame that was refused, whole.
+    """
+
+    def __init__(
+        self,
+        websocket: Connection,
+        answer: Callable[[str, Payload], Payload | CallError],
+        schemas: Schemas,
+        *,
+        name: str,
+        call_timeout_s: float = 10.0,
+        max_waiting: int = 16,
+        rate_per_s: float = 50.0,
+        burst: float = 200.0,
+        remembered_calls: int = 32,
+        max_unsolicited: int = 20,
+        codes: dict[str, str] | None = None,
+        on_refused: Callable[[str | bytes, CallError], None] | None = None,
+    ) -> None:
+        self.name = name
+        self.counts = Counts()
+        self._websocket = websocket
+        self._answer = answer
+        self._schemas = schemas
+        self._call_timeout_s = call_timeout_s
+        self._max_waiting = max_waiting
+        self._rate_per_s = rate_per_s
+        self._burst = burst
+        self._tokens = burst
+        self._remembered_calls = remembered_calls
+        self._max_unsolicited = max_unsolicited
+        self._codes = codes or {}
+        self._on_refused = on_refused
+        self._loop = asyncio.get_running_loop()
+        self._filled_at = self._loop.time()
+        self._window_from = self._filled_at
+        self._window_count = 0
+        self._answered: dict[str, tuple[int, bytes]] = {}
+        self._waiting: deque[Call] = deque()
+        self._in_flight: Call | None = None
+        self._deadline: asyncio.TimerHandle | None = None
+        self._timed_out: deque[str] = deque(maxlen=8)
+        self._id_prefix = secrets.token_hex(8)
+        self._sent = 0
+        self._ended = False
+
+    async def run(self) -> None:
+        """Receive until the connection ends, then settle what is still open. Never raises for what the peer sent."""
+        websocket = self._websocket
+        try:
+            while True:
+                frame = await websocket.recv()
+                if isinstance(frame, bytes):
+                    self._refuse(frame, CallError("RpcFrameworkError", "binary frame"))
+                    await websocket.close(_CLOSE_UNSUPPORTED_DATA, "OCPP-J speaks text")
+                    break
+                pause_s = self._take_token()
+                if pause_s > 0:
+                    await asyncio.sleep(pause_s)
+                reply = self._receive(frame)
+                if reply is not None:
+                    await websocket.send(reply, text=True)
+                if self._window_count > self._max_unsolicited:
+                    log.warning("unsolicited answers: connection closed", peer=self.name, seen=self.counts.unsolicited)
+                    await websocket.close(_CLOSE_POLICY_VIOLATION, "answers nobody asked for")
+                    break
+        except ConnectionClosed:
+            pass
+        finally:
+            self._end()
+
+    async def call(self, action: str, payload: Payload) -> Outcome:
+        """Send a call and wait for what becomes of it: the checked response, a CALLERROR, or no answer at all."""
+        settled: asyncio.Future[Outcome] = self._loop.create_future()
+
+        def settle(outcome: Outcome) -> None:
+            if not settled.done():
+                settled.set_result(outcome)
+
+        call = self.post(action, payload, settle)
+        try:
+            return await settled
+        finally:
+            self.withdraw(call)
+
+    def post(
+        self, action: str, payload: Payload, on_answer: Callable[[Outcome], None], *, urgent: bool = False
+    ) -> Call:
+        """Send a call without waiting; `on_answer` is called exactly once, possibly before this returns.
+
+        While another is in flight it waits, `urgent` ones first. A payload that breaks the schema is never sent.
+        """
+        call = Call(action, payload, on_answer)
+        problem = self._schemas.problem_in_request(action, payload)
+        if problem is not None:
+            log.error("own request breaks the schema: not sent", peer=self.name, action=action, why=problem.description)
+            on_answer(NOT_SENT)
+        elif self._ended or len(self._waiting) >= self._max_waiting:
+            on_answer(NOT_SENT)
+        elif urgent:
+            self._waiting.appendleft(call)
+        else:
+            self._waiting.append(call)
+        self._send_next()
+        return call
+
+    def withdraw(self, call: Call) -> bool:
+        """Take back a call that still waits: it is answered NOT_SENT. False if it has left or is settled."""
+        try:
+            self._waiting.remove(call)
+        except ValueError:
+            return False
+        call.on_answer(NOT_SENT)
+        return True
+
+    def _take_token(self) -> float:
+        """Account for one frame and return how long reading must pause, in seconds."""
+        now = self._loop.time()
+        self._tokens = min(self._burst, self._tokens + (now - self._filled_at) * self._rate_per_s) - 1.0
+        self._filled_at = now
+        return -self._tokens / self._rate_per_s if self._tokens < 0 else 0.0
+
+    def _receive(self, frame: str) -> bytes | None:
+        """Act on one frame and return the frame that answers it, if any."""
+        self.counts.received += 1
+        message = parse(frame)
+        if isinstance(message, CallError):
+            return self._refuse(frame, message)
+        kind = message[0] if message else None
+        if type(kind) is not int:
+            return self._refuse(frame, CallError("RpcFrameworkError", "no message type number"))
+        if kind == CALL:
+            return self._receive_call(frame, message)
+        if kind in (CALLRESULT, CALLERROR):
+            self._receive_answer(frame, message)
+            return None
+        error = CallError("MessageTypeNotSupported", f"message type {kind}"[:MAX_DESCRIPTION])
+        return self._refuse(frame, error, readable_id(message))
+
+    def _receive_call(self, frame: str, message: list[Any]) -> bytes | None:
+        message_id = readable_id(message)
+        if message_id is None:
+            return self._refuse(frame, CallError("RpcFrameworkError", "message id is no string of 1 to 36 characters"))
+        if message_id in self._answered:
+            digest, reply = self._answered[message_id]
+            if digest == hash(frame):
+                return reply
+            return self._refuse(frame, CallError("RpcFrameworkError", "message id already used"), message_id)
+        if len(message) != _CALL_LENGTH or not isinstance(message[2], str) or not isinstance(message[3], dict):
+            error = CallError("FormatViolation", "a CALL is [2, message id, action, payload object]")
+            return self._refuse(frame, error, message_id)
+        action, payload = message[2], message[3]
+        problem = unstorable(frame, message) or self._schemas.problem_in_request(action, payload)
+        if problem is not None:
+            return self._refuse(frame, problem, message_id)
+        reply = self._reply(message_id, action, self._answer_or_fail(action, payload))
+        if self._remembered_calls:
+            if len(self._answered) >= self._remembered_calls:
+                del self._answered[next(iter(self._answered))]
+            self._answered[message_id] = (hash(frame), reply)
+        return reply
+
+    def _answer_or_fail(self, action: str, payload: Payload) -> Payload | CallError:
+        try:
+            return self._answer(action, payload)
+        except Exception:
+            log.exception("answer failed", peer=self.name, action=action)
+            return CallError("InternalError", "the request could not be processed")
+
+    def _reply(self, message_id: str, action: str, outcome: Payload | CallError) -> bytes:
+        if not isinstance(outcome, CallError):
+            problem = self._schemas.problem_in_response(action, outcome)
+            if problem is None:
+                return _encode([CALLRESULT, message_id, outcome])
+            log.error("own response breaks the schema", peer=self.name, action=action, why=problem.description)
+            outcome = CallError("InternalError", "the response could not be formed")
+        return self._error_frame(message_id, outcome)
+
+    def _error_frame(self, message_id: str, error: CallError) -> bytes:
+        code = self._codes.get(error.code, error.code)
+        return _encode([CALLERROR, message_id, code, error.description[:MAX_DESCRIPTION], error.details])
+
+    def _refuse(self, frame: str | bytes, error: CallError, message_id: str | None = None) -> bytes:
+        """Count and log a frame that is refused, and form the CALLERROR that says so."""
+        self.counts.refused += 1
+        log.warning("frame refused", peer=self.name, code=error.code, why=error.description, bytes=len(frame))
+        if self._on_refused is not None:
+            self._on_refused(frame, error)
+        return self._error_frame(message_id or UNREADABLE_ID, error)
+
+    def _receive_answer(self, frame: str, message: list[Any]) -> None:
+        call = self._in_flight
+        message_id = readable_id(message)
+        if call is None or message_id != call.message_id:
+            if message_id in self._timed_out:
+                self.counts.late += 1
+                log.warning("answer after its deadline: dropped", peer=self.name, message_id=message_id)
+            else:
+                self._count_unsolicited()
+            return
+        problem = unstorable(frame, message)
+        if problem is None and message[0] == CALLERROR:
+            self._settle(call, _read_error(message))
+            return
+        if problem is None and (len(message) != _CALL_LENGTH - 1 or not isinstance(message[2], dict)):
+            problem = CallError("FormatViolation", "a CALLRESULT is [3, message id, payload object]")
+        if problem is None:
+            problem = self._schemas.problem_in_response(call.action, message[2])
+        if problem is not None:
+            self.counts.refused += 1
+            log.warning("answer refused", peer=self.name, action=call.action, why=problem.description)
+        self._settle(call, problem or message[2])
+
+    def _count_unsolicited(self) -> None:
+        self.counts.unsolicited += 1
+        now = self._loop.time()
+        if now - self._window_from > _UNSOLICITED_WINDOW_S:
+            self._window_from = now
+            self._window_count = 0
+        self._window_count += 1
+        if self._window_count == 1:
+            log.warning("answer nobody asked for: dropped", peer=self.name)
+
+    def _send_next(self) -> None:
+        while self._in_flight is None and self._waiting:
+            call = self._waiting.popleft()
+            if self._websocket.state is not State.OPEN:
+                call.on_answer(NOT_SENT)
+                continue
+            self._sent += 1
+            call.message_id = f"{self._id_prefix}-{self._sent}"
+            self._in_flight = call
+            self._deadline = self._loop.call_later(self._call_timeout_s, self._time_out, call)
+            # One call is in flight at most, so that writing without back-pressure stays bounded, and needs no task.
+            broadcast([self._websocket], _encode([CALL, call.message_id, call.action, call.payload]), text=True)
+
+    def _time_out(self, call: Call) -> None:
+        self._timed_out.append(call.message_id)
+        log.warning("no answer in time", peer=self.name, action=call.action, message_id=call.message_id)
+        self._settle(call, UNANSWERED)
+
+    def _settle(self, call: Call, outcome: Outcome) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+        self._in_flight = None
+        call.on_answer(outcome)
+        self._send_next()
+
+    def _end(self) -> None:
+        self._ended = True
+        waiting = list(self._waiting)
+        self._waiting.clear()
+        if self._in_flight is not None:
+            self._settle(self._in_flight, UNANSWERED)
+        for call in waiting:
+            call.on_answer(NOT_SENT)
+
+
+def _read_error(message: list[Any]) -> CallError:
+    """Read a CALLERROR as tolerantly as they come: missing fields, long descriptions, details that are text."""
+    code, description, details = (*message[2:5], None, None, None)[:3]
+    return CallError(
+        code if isinstance(code, str) and code else "GenericError",
+        description[:MAX_DESCRIPTION] if isinstance(description, str) else "",
+        details if isinstance(details, dict) else {"details": details} if details else {},
+    )
