@@ -1,0 +1,686 @@
+"""Configuration: the YAML file, the environment and the files of profiles/ become checked settings and the core's plan.
+
+Nobody else reads profiles/ or the environment. A value is taken from the environment (`GRIDLIMIT_<SECTION>__<KEY>`,
+`GRIDLIMIT_DATA_DIR`, `GRIDLIMIT_CHARGERS__0__SERIAL`; written as in YAML) before the file, and from the file before
+the default. Whatever is unknown or makes no sense is refused, all of it at once.
+"""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import os
+from collections.abc import Hashable, Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
+
+from bridge.core.plan import ChargerPlan, Offline, OnReturn, Plan
+from bridge.core.points import Point, PointAddress, PointKind, PointTable, Signal
+
+PREFIX = "GRIDLIMIT_"
+SHIPPED_PROFILES = Path(__file__).parent / "profiles"
+CHARGER_IOA_STRIDE = 10
+STALE_AFTER_SAMPLES = 3
+MAX_FILE_BYTES = 4_000_000
+MAX_DEPTH = 8
+MAX_IOA = 0xFF_FFFF
+MAX_TRANSLATED_SERIAL = 25  # OCPP 2.0.1 ChargingStationType.serialNumber
+
+KeyPath = tuple[Hashable, ...]
+ModelT = TypeVar("ModelT", bound=BaseModel)
+
+PowerW = Annotated[int, Field(ge=0, le=1_000_000_000)]
+Seconds = Annotated[float, Field(ge=0, le=366 * 86_400, allow_inf_nan=False)]
+Port = Annotated[int, Field(ge=0, le=65_535)]
+Host = Annotated[str, Field(min_length=1, max_length=253)]
+Identity = Annotated[str, Field(pattern=r"^[A-Za-z0-9*_=:+|@.-]{1,48}$")]  # OCPP-J part 4 §3.1.1: safe in a URL
+ProfileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+
+
+class ConfigError(Exception):
+    """The configuration makes no sense. `problems` are sentences, each with place, key, what is wrong, what to do."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class LimitCommand(_Section):
+    """How a make of charger is told its limit: in `unit`, in whole multiples of `step`, asked back if `read_back`."""
+
+    method: Literal["charging_profile", "change_configuration"]
+    key: str | None = Field(None, validate_default=True)
+    unit: Literal["W", "kW", "A"] = "W"
+    step: Annotated[int, Field(ge=1, le=1_000_000)] = 1
+    read_back: bool = False
+
+    @field_validator("key")
+    @classmethod
+    def _key_belongs_to_change_configuration(cls, key: str | None, info: ValidationInfo) -> str | None:
+        if (info.data.get("method") == "change_configuration") != bool(key):
+            raise ValueError("is needed with method change_configuration and with no other: name the unit's key")
+        return key
+
+
+class Sampling(_Section):
+    """Which measurands a make of charger samples how often, and the configuration keys that set it (None: no key)."""
+
+    interval_key: str | None = None
+    interval_s: Annotated[int, Field(ge=1, le=86_400)] = 60
+    measurands_key: str | None = None
+    measurands: list[str] = []
+
+
+class ChargerProfile(_Section):
+    """What a make of charger says and obeys: one file of profiles/chargers/.
+
+    `hello` is the pattern of what it says before the handshake, None if nothing. `minimum_w` is the least it charges
+    with, `maximum_w` its hardware maximum, `reaction_s` the time from its answer to its obedience.
+    """
+
+    vendor: str
+    model: str
+    protocol: Literal["ocpp1.5", "ocpp1.6", "ocpp2.0.1"]
+    hello: str | None = None
+    phases: Annotated[int, Field(ge=1, le=3)] = 3
+    minimum_w: PowerW
+    maximum_w: PowerW
+    limit: LimitCommand
+    sampling: Sampling = Sampling()
+    reaction_s: Seconds = 2.0
+    offline: Annotated[Offline, Field(strict=False)] = Offline.NAMEPLATE
+
+    @field_validator("hello")
+    @classmethod
+    def _hello_names_the_serial(cls, hello: str | None) -> str | None:
+        if hello is not None and hello.count("<serial>") != 1:
+            raise ValueError("must contain <serial> once")
+        return hello
+
+    @field_validator("maximum_w")
+    @classmethod
+    def _maximum_reaches_minimum(cls, maximum_w: int, info: ValidationInfo) -> int:
+        return _not_below(maximum_w, info, "minimum_w")
+
+
+class Timers(_Section):
+    """Windows k and w (frames) and timers t0–t3 (seconds), IEC 60870-5-104 §5.5 and §9.6."""
+
+    k: Annotated[int, Field(ge=1, le=32_767)] = 12
+    w: Annotated[int, Field(ge=1, le=32_767)] = 8
+    t0_s: Annotated[int, Field(ge=1, le=255)] = 10
+    t1_s: Annotated[int, Field(ge=1, le=255)] = 15
+    t2_s: Annotated[int, Field(ge=1, le=255)] = 10
+    t3_s: Annotated[int, Field(ge=1, le=172_800)] = 20
+
+    @field_validator("w")
+    @classmethod
+    def _w_within_k(cls, w: int, info: ValidationInfo) -> int:
+        if w > info.data.get("k", w):
+            raise ValueError("must not exceed k, or the control centre stops sending: at most two thirds of k is usual")
+        return w
+
+    @field_validator("t2_s")
+    @classmethod
+    def _t2_before_t1(cls, t2_s: int, info: ValidationInfo) -> int:
+        if t2_s >= info.data.get("t1_s", t2_s + 1):
+            raise ValueError("must be shorter than t1_s, or the control centre closes before it is acknowledged")
+        return t2_s
+
+
+class PointRow(_Section):
+    """One row of a DSO profile. The deadband is in `unit`; the address of a charger point is that of charger 0."""
+
+    ioa: Annotated[int, Field(ge=1, le=MAX_IOA)]
+    kind: Annotated[PointKind, Field(strict=False)]
+    signal: Annotated[Signal, Field(strict=False)]
+    name: str = ""
+    unit: str = ""
+    deadband: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+
+    @field_validator("signal")
+    @classmethod
+    def _signal_is_of_its_kind(cls, signal: Signal, info: ValidationInfo) -> Signal:
+        if info.data.get("kind", _kind(signal)) is not _kind(signal):
+            raise ValueError(f"is of kind {_kind(signal).value}")
+        return signal
+
+
+class DsoProfile(_Section):
+    """What was agreed with a DSO: the points of the site and of each charger, timers, and how old a time tag may be."""
+
+    site: list[PointRow]
+    charger: list[PointRow]
+    timers: Timers = Timers()
+    time_tag_window_s: Annotated[Seconds, Field(gt=0)] = 10.0
+
+    @field_validator("site")
+    @classmethod
+    def _site_has_a_setpoint(cls, rows: list[PointRow]) -> list[PointRow]:
+        if wrong := [row.signal.value for row in rows if _is_charger_signal(row.signal)]:
+            raise ValueError(f"belongs under `charger`: {', '.join(wrong)}")
+        if Signal.LIMIT_SETPOINT not in {row.signal for row in rows}:
+            raise ValueError("has no limit_setpoint: without it no limit can be received")
+        return rows
+
+    @field_validator("charger")
+    @classmethod
+    def _charger_rows_are_of_chargers(cls, rows: list[PointRow]) -> list[PointRow]:
+        if wrong := [row.signal.value for row in rows if not _is_charger_signal(row.signal)]:
+            raise ValueError(f"belongs under `site`: {', '.join(wrong)}")
+        return rows
+
+
+class Site(_Section):
+    """The site. `at_start_w` holds until the first setpoint ever (default: capacity). No `id_tags`: all may charge."""
+
+    name: Annotated[str, Field(min_length=1, max_length=100)] = "Site"
+    capacity_w: Annotated[PowerW, Field(gt=0)]
+    min_limit_w: PowerW
+    allow_zero: bool = False
+    at_start_w: PowerW
+    id_tags: list[Annotated[str, Field(min_length=1, max_length=36)]] = []
+
+    @model_validator(mode="before")
+    @classmethod
+    def _start_at_capacity(cls, data: Any) -> Any:
+        if isinstance(data, dict) and "at_start_w" not in data and "capacity_w" in data:
+            return data | {"at_start_w": data["capacity_w"]}
+        return data
+
+    @field_validator("min_limit_w")
+    @classmethod
+    def _minimum_within_capacity(cls, min_limit_w: int, info: ValidationInfo) -> int:
+        if min_limit_w > info.data.get("capacity_w", min_limit_w):
+            raise ValueError("is above capacity_w: no limit could ever be accepted")
+        return min_limit_w
+
+
+class Iec104(_Section):
+    """The outstation: where it listens (port 0: any free one), its common address, and the DSO profile read for it."""
+
+    host: Host = "127.0.0.1"
+    port: Port = 2404
+    common_address: Annotated[int, Field(ge=1, le=65_534)] = 1
+    stack: Literal["native", "c104"] = "native"
+    dso_profile: ProfileName = "default"
+    profile: DsoProfile
+
+
+class Fallback(_Section):
+    """What holds when the link is lost: the last limit for `hold_s` (None: for ever), then `limit_w`."""
+
+    hold_s: Seconds | None = 300.0
+    limit_w: PowerW
+    on_return: Annotated[OnReturn, Field(strict=False)] = OnReturn.KEEP_FALLBACK
+    restore_after_s: Seconds | None = Field(None, validate_default=True)
+
+    @field_validator("restore_after_s")
+    @classmethod
+    def _restore_after_belongs_to_restore_last(cls, value: float | None, info: ValidationInfo) -> float | None:
+        if "on_return" in info.data and (info.data["on_return"] is OnReturn.RESTORE_LAST) != (value is not None):
+            raise ValueError("is needed with on_return: restore_last and with nothing else")
+        return value
+
+
+class Ocpp(_Section):
+    """Where chargers connect (port 0: any free one)."""
+
+    host: Host = "127.0.0.1"
+    port: Port = 9000
+
+
+class Http(_Section):
+    """Where the status API listens (port 0: any free one)."""
+
+    host: Host = "127.0.0.1"
+    port: Port = 8080
+
+
+class Csms(_Section):
+    """The central system above the bridge; None: the bridge is the central system itself."""
+
+    url: str | None = None
+
+    @field_validator("url")
+    @classmethod
+    def _upstream_comes_later(cls, url: str | None) -> str | None:
+        if url is not None:
+            raise ValueError("not yet supported: leave it null, the bridge is then the central system itself")
+        return url
+
+
+class ChargerEntry(_Section):
+    """One charger of the site. `profile` is the charger profile read for it; what is not said is taken from there.
+
+    `serial` is its identity everywhere. `index` says where its points stand (default: its position in the list).
+    """
+
+    serial: Identity
+    charger_profile: ProfileName
+    profile: ChargerProfile
+    index: Annotated[int, Field(ge=0, lt=MAX_IOA // CHARGER_IOA_STRIDE)]
+    out_of_service: bool = False
+    sample_interval_s: Annotated[int, Field(ge=1, le=86_400)]
+    minimum_w: PowerW
+    maximum_w: PowerW
+
+    @model_validator(mode="before")
+    @classmethod
+    def _take_the_rest_from_the_charger_profile(cls, data: Any) -> Any:
+        if not isinstance(data, dict) or not isinstance(made := data.get("profile"), ChargerProfile):
+            return data
+        said = {key: value for key, value in data.items() if value is not None}
+        default = {"minimum_w": made.minimum_w, "maximum_w": made.maximum_w}
+        return default | {"sample_interval_s": made.sampling.interval_s} | said
+
+    @field_validator("maximum_w")
+    @classmethod
+    def _maximum_reaches_minimum(cls, maximum_w: int, info: ValidationInfo) -> int:
+        return _not_below(maximum_w, info, "minimum_w")
+
+    @field_validator("profile")
+    @classmethod
+    def _serial_survives_translation(cls, profile: ChargerProfile, info: ValidationInfo) -> ChargerProfile:
+        if profile.protocol != "ocpp2.0.1" and len(info.data.get("serial", "")) > MAX_TRANSLATED_SERIAL:
+            raise ValueError(f"serial is longer than the {MAX_TRANSLATED_SERIAL} characters OCPP 2.0.1 allows it")
+        return profile
+
+
+class Settings(_Section):
+    """The whole configuration. A relative `data_dir` counts from the folder of the configuration file."""
+
+    site: Site
+    iec104: Iec104
+    fallback: Fallback
+    ocpp: Ocpp = Ocpp()
+    chargers: Annotated[list[ChargerEntry], Field(max_length=20_000)] = []
+    csms: Csms = Csms()
+    http: Http = Http()
+    data_dir: Annotated[Path, Field(strict=False)] = Path("data")
+
+    @field_validator("http")
+    @classmethod
+    def _every_listener_has_its_own_port(cls, http: Http, info: ValidationInfo) -> Http:
+        sections = [info.data[name] for name in ("iec104", "ocpp") if name in info.data] + [http]
+        listeners = [f"{section.host}:{section.port}" for section in sections if section.port]
+        if shared := {listener for listener in listeners if listeners.count(listener) > 1}:
+            raise ValueError(f"iec104, ocpp and http need ports of their own: {shared.pop()} is named twice")
+        return http
+
+
+# What `load` or a before-validator fills in: never missing by the fault of whoever wrote the file.
+_FILLED_IN = {"profile", "minimum_w", "maximum_w", "sample_interval_s", "at_start_w"}
+
+
+class _Source:
+    """Data of one YAML file, the place (file:line or variable) of every key in it, and the problems found so far."""
+
+    def __init__(self, path: Path | None) -> None:
+        self.name = "environment" if path is None else str(path)
+        self.data: dict[Hashable, Any] = {}
+        self.places: dict[KeyPath, str] = {}
+        self.problems: list[str] = []
+        if path is not None:
+            self._read(path)
+
+    def _read(self, path: Path) -> None:
+        try:
+            with path.open("rb") as file:
+                text = file.read(MAX_FILE_BYTES + 1)
+            if len(text) > MAX_FILE_BYTES:
+                raise ConfigError([f"{path}: is larger than {MAX_FILE_BYTES} bytes: is this the right file?"])
+            loader = yaml.SafeLoader(text)
+            node = loader.get_single_node()
+            self._note(node, ())
+            data = {} if node is None else loader.construct_document(node)
+        except OSError as error:
+            raise ConfigError([f"{path}: cannot be read: {error.strerror}: check the path and its rights"]) from error
+        except yaml.MarkedYAMLError as error:
+            line = error.problem_mark.line + 1 if error.problem_mark else 1
+            raise ConfigError([f"{path}:{line}: is no YAML: {error.problem}: check indentation and quotes"]) from error
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
+            raise ConfigError([f"{path}: is no YAML: {error}"]) from error
+        if not isinstance(data, dict):
+            raise ConfigError([f"{path}:1: must be a mapping of sections, such as `site:`"])
+        self.data = data
+
+    def _note(self, node: yaml.Node | None, path: KeyPath) -> None:
+        if len(path) > MAX_DEPTH:
+            return
+        if isinstance(node, yaml.MappingNode):
+            for key, value in node.value:
+                place = f"{self.name}:{key.start_mark.line + 1}"
+                here = (*path, getattr(key, "value", None) if isinstance(key, yaml.ScalarNode) else None)
+                if here in self.places:
+                    self.problems.append(f"{place}: {_dotted(here)}: is there twice: remove one")
+                self.places[here] = place
+                self._note(value, here)
+        elif isinstance(node, yaml.SequenceNode):
+            for position, value in enumerate(node.value):
+                self.places[*path, position] = f"{self.name}:{value.start_mark.line + 1}"
+                self._note(value, (*path, position))
+
+    def override(self, environ: Mapping[str, str]) -> None:
+        """Lay every variable that begins with GRIDLIMIT_ over the data."""
+        named = {_variable_path(name): name for name in environ if name.startswith(PREFIX)}
+        for path in sorted(named, key=lambda path: [str(key).zfill(6) for key in path]):
+            name = named[path]
+            try:
+                value = _variable_value(environ[name], _annotation(Settings, path))
+                _put(self.data, path, value)
+            except (ValueError, yaml.YAMLError) as error:
+                self.problems.append(f"{name}: {_dotted(path)}: {error}")
+            for stale in [place for place in self.places if place[: len(path)] == path]:
+                del self.places[stale]
+            self.places[path] = name
+
+    def problem(self, path: KeyPath, text: str) -> None:
+        """Remember one problem, placed at the nearest key that is written down."""
+        written = (path[:end] for end in range(len(path), 0, -1))
+        place = next((self.places[key] for key in written if key in self.places), self.name)
+        self.problems.append(f"{place}: {_dotted(path)}: {text}")
+
+    def validate(self, model: type[ModelT]) -> ModelT | None:
+        """Give the data its shape; None with the problems noted."""
+        try:
+            return model.model_validate(self.data)
+        except ValidationError as error:
+            for found in error.errors():
+                path = tuple(found["loc"])
+                if not (model is Settings and found["type"] == "missing" and path[-1] in _FILLED_IN):
+                    self.problem(path, _explain(found, model))
+            return None
+
+
+def load(path: Path | None, environ: Mapping[str, str] | None = None) -> Settings:
+    """Read the configuration file (None: environment alone) and the profiles it names.
+
+    Profiles are looked for in `profiles/` beside the file, then among those shipped. Raises ConfigError with every
+    problem found.
+    """
+    source = _Source(path)
+    source.override(os.environ if environ is None else environ)
+    folder = Path() if path is None else path.parent
+    _complete(source, [folder / "profiles", SHIPPED_PROFILES])
+    settings = source.validate(Settings)
+    if settings is not None:
+        for text in _clashing_points(settings):
+            source.problem(("iec104", "dso_profile"), text)
+    if settings is None or source.problems:
+        raise ConfigError(source.problems)
+    return settings.model_copy(update={"data_dir": folder / settings.data_dir})
+
+
+def charger_profile(name: str, folder: Path = SHIPPED_PROFILES) -> ChargerProfile:
+    """The charger profile of that name in `folder`/chargers. Raises FileNotFoundError, ConfigError."""
+    return _profile(ChargerProfile, "chargers", name, [folder])
+
+
+def dso_profile(name: str, folder: Path = SHIPPED_PROFILES) -> DsoProfile:
+    """The DSO profile of that name in `folder`/dso. Raises FileNotFoundError, ConfigError."""
+    return _profile(DsoProfile, "dso", name, [folder])
+
+
+def point_table(dso: DsoProfile, common_address: int, indexes: list[int]) -> PointTable:
+    """The points of the site and, 10 addresses apart, of the charger of each index. Raises ValueError if any clash."""
+    return PointTable(tuple(_points(dso, common_address, indexes)))
+
+
+def plan(settings: Settings) -> Plan:
+    """What the core needs to know of the configuration."""
+    site, fallback, dso = settings.site, settings.fallback, settings.iec104.profile
+    return Plan(
+        name=site.name,
+        capacity_w=site.capacity_w,
+        min_limit_w=site.min_limit_w,
+        allow_zero=site.allow_zero,
+        at_start_w=site.at_start_w,
+        hold_ms=None if fallback.hold_s is None else _ms(fallback.hold_s),
+        fallback_w=fallback.limit_w,
+        on_return=fallback.on_return,
+        restore_after_ms=_ms(fallback.restore_after_s or 0),
+        time_tag_window_ms=_ms(dso.time_tag_window_s),
+        chargers=tuple(
+            ChargerPlan(
+                serial=charger.serial,
+                index=charger.index,
+                minimum_w=charger.minimum_w,
+                maximum_w=charger.maximum_w,
+                reaction_ms=_ms(charger.profile.reaction_s),
+                stale_ms=STALE_AFTER_SAMPLES * _ms(charger.sample_interval_s),
+                offline=charger.profile.offline,
+                out_of_service=charger.out_of_service,
+            )
+            for charger in settings.chargers
+        ),
+        points=point_table(dso, settings.iec104.common_address, [charger.index for charger in settings.chargers]),
+    )
+
+
+def warnings(settings: Settings) -> list[str]:
+    """What is allowed but worth a second look, as sentences for `gridlimit check`."""
+    site, fallback = settings.site, settings.fallback
+    in_use = [charger for charger in settings.chargers if not charger.out_of_service]
+    maximum_w, minimum_w = sum(each.maximum_w for each in in_use), sum(each.minimum_w for each in in_use)
+    found = []
+    if not in_use:
+        found.append("chargers: none in use: setpoints are accepted, and nothing is limited by them")
+    if maximum_w > site.capacity_w:
+        found.append(
+            f"chargers: {len(in_use)} chargers count {maximum_w} W before their first contact, above"
+            f" site.capacity_w {site.capacity_w} W: the worst case stands above the limit until they have answered",
+        )
+    if in_use and fallback.limit_w < minimum_w:
+        found.append(
+            f"fallback.limit_w: {fallback.limit_w} W cannot feed all {len(in_use)} chargers their minimum"
+            f" ({minimum_w} W in sum): in fallback some are paused in turn",
+        )
+    if fallback.limit_w > site.capacity_w:
+        found.append(f"fallback.limit_w: {fallback.limit_w} W is above site.capacity_w: the capacity holds instead")
+    if site.at_start_w > site.capacity_w:
+        found.append(f"site.at_start_w: {site.at_start_w} W is above site.capacity_w: the capacity holds instead")
+    if fallback.hold_s is None:
+        found.append("fallback.hold_s: null: a lost link never leads to the fallback limit")
+    for name, host in (("iec104", settings.iec104.host), ("ocpp", settings.ocpp.host), ("http", settings.http.host)):
+        if not _is_loopback(host):
+            found.append(f"{name}.host: {host}: plain TCP without TLS beyond this machine: only in a trusted network")
+    return found
+
+
+class _Profiles:
+    """Puts the profiles that the data names into the data; each file is read once, and its problems are noted once."""
+
+    def __init__(self, source: _Source, folders: list[Path]) -> None:
+        self.source = source
+        self.folders = folders
+        self.read: dict[tuple[str, str], BaseModel | None] = {}
+
+    def named(self, model: type[BaseModel], kind: str, path: KeyPath, named: tuple[str, Any]) -> BaseModel | None:
+        """The profile that `named` (key, name) asks for below `path`; None with the problem noted."""
+        key, name = named
+        if not isinstance(name, str) or "/" in name:
+            return None  # refused with the rest of the shape
+        if (kind, name) not in self.read:
+            self.read[kind, name] = None
+            try:
+                self.read[kind, name] = _profile(model, kind, name, self.folders)
+            except FileNotFoundError as error:
+                self.source.problem((*path, key), str(error))
+            except ConfigError as error:
+                self.source.problems += error.problems
+        return self.read[kind, name]
+
+
+def _complete(source: _Source, folders: list[Path]) -> None:
+    """Put into the data what the models expect beside what is written: the profiles named and the default indexes."""
+    profiles = _Profiles(source, folders)
+    iec104 = source.data.setdefault("iec104", {})
+    if isinstance(iec104, dict):
+        named = ("dso_profile", iec104.get("dso_profile", "default"))
+        _fill_in(source, ("iec104",), iec104, profiles.named(DsoProfile, "dso", ("iec104",), named))
+    chargers = source.data.get("chargers")
+    first: dict[tuple[str, Hashable], int] = {}
+    for position, entry in enumerate(chargers if isinstance(chargers, list) else []):
+        if not isinstance(entry, dict):
+            continue
+        path: KeyPath = ("chargers", position)
+        named = ("charger_profile", entry.get("charger_profile"))
+        _fill_in(source, path, entry, profiles.named(ChargerProfile, "chargers", path, named))
+        if entry.get("index") is None:
+            entry["index"] = position
+        for key in ("serial", "index"):
+            value = entry.get(key)
+            if isinstance(value, str | int) and (before := first.setdefault((key, value), position)) != position:
+                source.problem((*path, key), f"{value} is also the {key} of chargers[{before}]: each needs its own")
+
+
+def _fill_in(source: _Source, path: KeyPath, entry: dict[Hashable, Any], profile: BaseModel | None) -> None:
+    if "profile" in entry:
+        source.problem((*path, "profile"), "unknown key: remove it")
+        del entry["profile"]
+    if profile is not None:
+        entry["profile"] = profile
+
+
+def _profile(model: type[ModelT], kind: str, name: str, folders: list[Path]) -> ModelT:
+    """Read a profile from the first folder that has it. Raises FileNotFoundError, ConfigError."""
+    candidates = [folder / kind / f"{name}.yaml" for folder in folders]
+    path = next((path for path in candidates if path.is_file()), None)
+    if path is None:
+        known = sorted({path.stem for folder in folders for path in (folder / kind).glob("*.yaml")})
+        raise FileNotFoundError(f"no {kind}/{name}.yaml in {' or '.join(map(str, folders))}: {_one_of(name, known)}")
+    source = _Source(path)
+    profile = source.validate(model)
+    if profile is None or source.problems:
+        raise ConfigError(source.problems)
+    return profile
+
+
+def _points(dso: DsoProfile, common_address: int, indexes: list[int]) -> Iterator[Point]:
+    for index in (None, *indexes):
+        for row in dso.site if index is None else dso.charger:
+            address = PointAddress(common_address, row.ioa + CHARGER_IOA_STRIDE * (index or 0))
+            name = row.name if index is None else f"{row.name} of charger {index}"
+            yield Point(address, row.kind, row.signal, index, row.deadband, name)
+
+
+def _clashing_points(settings: Settings) -> Iterator[str]:
+    by_ioa: dict[int, Point] = {}
+    signals = set()
+    for point in _points(settings.iec104.profile, 1, [charger.index for charger in settings.chargers]):
+        other = by_ioa.setdefault(point.address.ioa, point)
+        if other is not point:
+            yield f"address {point.address.ioa} is both {other.name!r} and {point.name!r}: change an ioa or an index"
+        if point.address.ioa > MAX_IOA:
+            yield f"address {point.address.ioa} of {point.name!r} is above {MAX_IOA}: choose a smaller index"
+        if (point.signal, point.charger) in signals:
+            yield f"{point.name!r} carries {point.signal.value}, which another point carries too: remove one"
+        signals.add((point.signal, point.charger))
+
+
+def _explain(found: Any, model: type[BaseModel]) -> str:
+    """One pydantic error in words that say what to do."""
+    path, given = tuple(found["loc"]), found["input"]
+    if found["type"] == "extra_forbidden":
+        parent = _annotation(model, path[:-1]) if path[:-1] else model
+        known = sorted(set(getattr(parent, "model_fields", {})) - {"profile"})
+        return f"unknown key: {_one_of(str(path[-1]), known)}"
+    if found["type"] == "missing":
+        return "is missing: write it"
+    if found["type"] == "value_error":
+        shown = f" (is {given!r})" if isinstance(given, str | int | float) else ""
+        return f"{found['ctx']['error']}{shown}"
+    hint = ": put it in quotes" if found["type"] == "string_type" and isinstance(given, int | float) else ""
+    shown = repr(given) if len(repr(given)) <= 60 else f"{repr(given)[:57]}..."  # noqa: PLR2004  fits one line
+    return f"is {shown}: {found['msg'].replace('Input should', 'it should')}{hint}"
+
+
+def _one_of(name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {near[0]}?" if near else f"known are {', '.join(known) or 'none'}"
+
+
+def _annotation(model: Any, path: KeyPath) -> Any:
+    """The type at a path of keys below a model, None where there is none."""
+    for key in path:
+        if isinstance(key, int):
+            model = next(iter(get_args(model)), None)
+        else:
+            field = getattr(model, "model_fields", {}).get(key)
+            model = None if field is None else field.annotation
+        if hasattr(model, "__metadata__"):
+            model = get_args(model)[0]
+    return model
+
+
+def _variable_path(name: str) -> KeyPath:
+    keys = name.removeprefix(PREFIX).lower().split("__")
+    return tuple(int(key) if key.isdecimal() else key for key in keys)
+
+
+def _variable_value(text: str, annotation: Any) -> Any:
+    """What a variable says: text where text is expected, YAML elsewhere; nothing is null where null is allowed."""
+    optional = type(None) in get_args(annotation)
+    if optional and text in ("", "null", "~"):
+        return None
+    if annotation is str or str in get_args(annotation):
+        return text
+    return yaml.safe_load(text)
+
+
+def _put(data: Any, path: KeyPath, value: Any) -> None:
+    """Set the value at a path of keys and make what is missing on the way. Raises ValueError if it leads nowhere."""
+    for key, following in zip(path, (*path[1:], None), strict=True):
+        fresh = value if following is None else [] if isinstance(following, int) else {}
+        if isinstance(data, list):
+            if not isinstance(key, int) or key > len(data):
+                raise ValueError(f"{key} leads nowhere: the list has {len(data)} entries, counted from 0")
+            if key == len(data):
+                data.append(fresh)
+        elif isinstance(key, int) or not isinstance(data, dict):
+            raise ValueError("leads nowhere: check the name of the variable")  # noqa: TRY004  the value of a name
+        if following is None or (isinstance(data, dict) and not isinstance(data.get(key), dict | list)):
+            data[key] = fresh
+        data = data[key]
+
+
+def _dotted(path: KeyPath) -> str:
+    return "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in path).lstrip(".")
+
+
+def _kind(signal: Signal) -> PointKind:
+    if signal is Signal.LIMIT_SETPOINT:
+        return PointKind.SETPOINT
+    if signal is Signal.CHARGER_ENERGY_WH:
+        return PointKind.TOTAL
+    measured = signal.value.endswith(("_w", "_v", "_a")) or signal is Signal.SETPOINT_MIRROR
+    return PointKind.MEASURED if measured else PointKind.SINGLE
+
+
+def _is_charger_signal(signal: Signal) -> bool:
+    return signal.value.startswith("charger_")
+
+
+def _not_below(value: int, info: ValidationInfo, key: str) -> int:
+    if value < info.data.get(key, value):
+        raise ValueError(f"is below {key} {info.data[key]}")
+    return value
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _ms(seconds: float) -> int:
+    return round(seconds * 1000)

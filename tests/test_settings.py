@@ -1,0 +1,312 @@
+"""Claims about the configuration: what it accepts, what it refuses, and how it says so."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bridge import settings
+from bridge.core.plan import Offline, OnReturn
+from bridge.core.points import PointAddress, PointKind, Signal
+
+CONTRACT = """\
+site:     {name: Depot Nord, capacity_w: 100000, min_limit_w: 6000, allow_zero: false, at_start_w: 100000}
+iec104:   {host: 127.0.0.1, port: 2404, common_address: 1, stack: native, dso_profile: default}
+fallback: {hold_s: 300, limit_w: 10000, on_return: keep_fallback}
+ocpp:     {host: 127.0.0.1, port: 9000}
+chargers: [{serial: S4-0001, charger_profile: series4-ultra}]
+csms:     {url: null}
+http:     {host: 127.0.0.1, port: 8080}
+data_dir: ./data
+"""
+LEAST = """\
+site: {capacity_w: 100000, min_limit_w: 6000}
+fallback: {limit_w: 10000}
+"""
+
+
+def load(folder: Path, text: str, **environ: str) -> settings.Settings:
+    (folder / "site.yaml").write_text(text)
+    return settings.load(folder / "site.yaml", environ)
+
+
+def problems(folder: Path, text: str, **environ: str) -> list[str]:
+    with pytest.raises(settings.ConfigError) as caught:
+        load(folder, text, **environ)
+    return [problem.replace(f"{folder}/", "") for problem in caught.value.problems]
+
+
+def test_the_contract_as_written_is_accepted(tmp_path: Path) -> None:
+    read = load(tmp_path, CONTRACT)
+    assert read.site.model_dump() == {
+        "name": "Depot Nord",
+        "capacity_w": 100_000,
+        "min_limit_w": 6_000,
+        "allow_zero": False,
+        "at_start_w": 100_000,
+        "id_tags": [],
+    }
+    assert (read.iec104.port, read.ocpp.port, read.http.port, read.csms.url) == (2404, 9000, 8080, None)
+    assert read.data_dir == tmp_path / "data"
+    charger = read.chargers[0]
+    assert (charger.index, charger.minimum_w, charger.maximum_w, charger.sample_interval_s) == (0, 6_000, 50_000, 60)
+    assert charger.profile.hello == r"S4HELLO SN=<serial> FW=<version>\r\n"
+    assert charger.profile.limit.key == "MaxChargingPowerW"
+
+
+def test_the_defaults_are_those_of_the_contract(tmp_path: Path) -> None:
+    least, whole = load(tmp_path, LEAST), load(tmp_path, CONTRACT)
+    for section in ("iec104", "fallback", "ocpp", "csms", "http", "data_dir"):
+        assert getattr(least, section) == getattr(whole, section)
+    assert least.site.at_start_w == least.site.capacity_w
+    assert least.chargers == []
+
+
+def test_the_plan_says_what_the_configuration_says(tmp_path: Path) -> None:
+    text = CONTRACT.replace("hold_s: 300", "hold_s: 0.5").replace(
+        "charger_profile: series4-ultra}",
+        "charger_profile: series4-ultra, sample_interval_s: 10, maximum_w: 40000}, {serial: CS-1, charger_profile: "
+        "native-201, index: 7, out_of_service: true}",
+    )
+    plan = settings.plan(load(tmp_path, text))
+    assert (plan.hold_ms, plan.fallback_w, plan.on_return) == (500, 10_000, OnReturn.KEEP_FALLBACK)
+    assert plan.time_tag_window_ms == 10_000
+    first, second = plan.chargers
+    assert (first.maximum_w, first.stale_ms, first.reaction_ms, first.offline) == (
+        40_000,
+        30_000,
+        2_000,
+        Offline.KEEPS_LIMIT,
+    )
+    assert (second.index, second.out_of_service, second.offline) == (7, True, Offline.NAMEPLATE)
+    assert len(plan.points.points) == 9 + 2 * 6
+    setpoint = plan.points.by_signal[Signal.LIMIT_SETPOINT, None]
+    assert (setpoint.address, setpoint.kind) == (PointAddress(1, 100), PointKind.SETPOINT)
+    assert plan.points.by_signal[Signal.CHARGER_POWER_W, 7].address.ioa == 1070
+    assert plan.points.by_signal[Signal.CHARGER_CURRENT_A, 0].deadband == 0.1
+
+
+def test_holding_for_ever_and_restoring_the_last_limit_reach_the_plan(tmp_path: Path) -> None:
+    text = CONTRACT.replace("hold_s: 300", "hold_s: null").replace("keep_fallback", "restore_last, restore_after_s: 30")
+    plan = settings.plan(load(tmp_path, text))
+    assert (plan.hold_ms, plan.on_return, plan.restore_after_ms) == (None, OnReturn.RESTORE_LAST, 30_000)
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "section", "key", "value"),
+    [
+        ("GRIDLIMIT_SITE__NAME", "Depot: 7", "site", "name", "Depot: 7"),
+        ("GRIDLIMIT_SITE__NAME", "42", "site", "name", "42"),
+        ("GRIDLIMIT_SITE__CAPACITY_W", "60000", "site", "capacity_w", 60_000),
+        ("GRIDLIMIT_SITE__ALLOW_ZERO", "true", "site", "allow_zero", True),
+        ("GRIDLIMIT_SITE__ID_TAGS", "[A1, B2]", "site", "id_tags", ["A1", "B2"]),
+        ("GRIDLIMIT_IEC104__STACK", "c104", "iec104", "stack", "c104"),
+        ("GRIDLIMIT_FALLBACK__HOLD_S", "null", "fallback", "hold_s", None),
+        ("GRIDLIMIT_FALLBACK__HOLD_S", "1.5", "fallback", "hold_s", 1.5),
+        ("GRIDLIMIT_OCPP__HOST", "0.0.0.0", "ocpp", "host", "0.0.0.0"),
+        ("GRIDLIMIT_CSMS__URL", "", "csms", "url", None),
+        ("GRIDLIMIT_HTTP__PORT", "0", "http", "port", 0),
+    ],
+)
+def test_the_environment_overrides_every_kind_of_key(  # noqa: PLR0917  one row of the table above
+    tmp_path: Path, variable: str, text: str, section: str, key: str, value: object
+) -> None:
+    assert getattr(getattr(load(tmp_path, CONTRACT, **{variable: text}), section), key) == value
+
+
+def test_every_key_of_the_contract_can_come_from_the_environment_alone() -> None:
+    environ = {
+        "GRIDLIMIT_SITE__CAPACITY_W": "100000",
+        "GRIDLIMIT_SITE__MIN_LIMIT_W": "6000",
+        "GRIDLIMIT_FALLBACK__LIMIT_W": "10000",
+        "GRIDLIMIT_CHARGERS__0__SERIAL": "0017",
+        "GRIDLIMIT_CHARGERS__0__CHARGER_PROFILE": "native-201",
+        "GRIDLIMIT_CHARGERS__1__SERIAL": "S4-2",
+        "GRIDLIMIT_CHARGERS__1__CHARGER_PROFILE": "series4-ultra",
+        "GRIDLIMIT_DATA_DIR": "/var/lib/gridlimit",
+        "HOME": "/nowhere",
+    }
+    read = settings.load(None, environ)
+    assert [charger.serial for charger in read.chargers] == ["0017", "S4-2"]
+    assert read.data_dir == Path("/var/lib/gridlimit")
+
+
+def test_a_list_of_chargers_in_the_environment_replaces_that_of_the_file(tmp_path: Path) -> None:
+    read = load(tmp_path, CONTRACT, GRIDLIMIT_CHARGERS="[{serial: CS-9, charger_profile: native-201}]")
+    assert [charger.serial for charger in read.chargers] == ["CS-9"]
+
+
+def test_all_problems_are_named_at_once_with_key_file_and_line(tmp_path: Path) -> None:
+    text = """\
+site:
+  capacity_w: 5000
+  min_limit_w: 6000
+  capcity: 1
+iec104: {port: 70000}
+fallback:
+  hold_s: -1
+  limit_w: -5
+chargers:
+  - {serial: S4-1, charger_profile: series4-ultra, index: 1}
+  - {serial: S4-1, charger_profile: series4-ultr}
+csms: {url: 'wss://example'}
+"""
+    found = problems(tmp_path, text, GRIDLIMIT_HTTP__PORT="abc")
+    assert sorted(problem.partition(": ")[0] + " " + problem.split(": ")[1] for problem in found) == [
+        "GRIDLIMIT_HTTP__PORT http.port",
+        "site.yaml:11 chargers[1].charger_profile",
+        "site.yaml:11 chargers[1].index",
+        "site.yaml:11 chargers[1].serial",
+        "site.yaml:12 csms.url",
+        "site.yaml:3 site.min_limit_w",
+        "site.yaml:4 site.capcity",
+        "site.yaml:5 iec104.port",
+        "site.yaml:7 fallback.hold_s",
+        "site.yaml:8 fallback.limit_w",
+    ]
+    assert any("did you mean capacity_w?" in problem for problem in found)
+    assert any("did you mean series4-ultra?" in problem for problem in found)
+    assert any("not yet supported" in problem for problem in found)
+
+
+@pytest.mark.parametrize(
+    ("written", "instead", "expected"),
+    [
+        ("hold_s: 300", "hold_s: .nan", "fallback.hold_s: is nan"),
+        ("hold_s: 300", "hold_s: five", "fallback.hold_s: is 'five'"),
+        ("hold_s: 300", "hold_s: 300, restore_after_s: 5", "fallback.restore_after_s: is needed with"),
+        ("keep_fallback", "restore_last", "fallback.restore_after_s: is needed with"),
+        ("keep_fallback", "sometimes", "fallback.on_return: is 'sometimes'"),
+        ("capacity_w: 100000", "capacity_w: 0", "site.capacity_w: is 0"),
+        ("capacity_w: 100000", "capacity_w: 1e5", "site.capacity_w: is '1e5'"),
+        ("capacity_w: 100000, ", "", "site.capacity_w: is missing"),
+        ("allow_zero: false", "allow_zero: 0", "site.allow_zero: is 0"),
+        ("common_address: 1,", "common_address: 65535,", "iec104.common_address: is 65535"),
+        ("stack: native", "stack: lib60870", "iec104.stack: is 'lib60870'"),
+        ("dso_profile: default", "dso_profile: nord", "iec104.dso_profile: no dso/nord.yaml"),
+        ("dso_profile: default", "dso_profile: ../dso/default", "iec104.dso_profile: is '../dso/default'"),
+        ("dso_profile: default", "profile: {}", "iec104.profile: unknown key"),
+        ("serial: S4-0001", "serial: 17", "put it in quotes"),
+        ("serial: S4-0001", "serial: a/b", "chargers[0].serial: is 'a/b'"),
+        ("serial: S4-0001", "serial: S4-0000000000000000000000001", "serial is longer than the 25 characters"),
+        ("charger_profile: series4-ultra", "minimum_w: 1", "chargers[0].charger_profile: is missing"),
+        ("series4-ultra", "series4-ultra, minimum_w: 50001", "chargers[0].maximum_w: is below minimum_w 50001"),
+        ("series4-ultra", "series4-ultra, index: -1", "chargers[0].index: is -1"),
+        ("port: 8080", "port: 9000", "127.0.0.1:9000 is named twice"),
+        ("data_dir", "data_dirs", "data_dirs: unknown key: did you mean data_dir?"),
+        ("chargers: [", "chargers: [S4-0001, ", "chargers[0]: is 'S4-0001'"),
+        ("csms:     {url: null}", "csms: 5", "csms: is 5"),
+        ("ocpp:     {", "ocpp:     {port: 1, ", "ocpp.port: is there twice"),
+    ],
+)
+def test_nonsense_is_refused_in_words(tmp_path: Path, written: str, instead: str, expected: str) -> None:
+    assert written in CONTRACT
+    found = problems(tmp_path, CONTRACT.replace(written, instead))
+    assert len(found) == 1
+    assert expected in found[0]
+    assert found[0].startswith("site.yaml:")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("site: {", "site.yaml:1: is no YAML"),
+        ("a: 1\n\tb: 2\n", "site.yaml:2: is no YAML"),
+        ("- 1\n", "site.yaml:1: must be a mapping"),
+        ("a: !!python/object:os.system {}\n", "site.yaml:1: is no YAML"),
+        ("a: 2024-13-45\n", "site.yaml: is no YAML"),
+        ("\x00", "site.yaml: is no YAML"),
+        ("[" * 5000, "is no YAML"),
+        ("a: &a {b: *a}\n", "site.yaml:1: a: unknown key"),
+        ("1: 2\n", "site.yaml: [1]: "),
+    ],
+)
+def test_a_file_that_is_no_configuration_is_refused_with_its_line(tmp_path: Path, text: str, expected: str) -> None:
+    assert any(expected in problem for problem in problems(tmp_path, text))
+
+
+def test_a_missing_file_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(settings.ConfigError, match=r"nowhere\.yaml: cannot be read: No such file"):
+        settings.load(tmp_path / "nowhere.yaml", {})
+
+
+@pytest.mark.parametrize(
+    ("variable", "expected"),
+    [
+        ("GRIDLIMIT_SITE__CAPCITY_W", "site.capcity_w: unknown key: did you mean capacity_w?"),
+        ("GRIDLIMIT_SIDE", "side: unknown key"),
+        ("GRIDLIMIT_CHARGERS__7__SERIAL", "chargers[7].serial: 7 leads nowhere: the list has 1 entries"),
+        ("GRIDLIMIT_7", "[7]: leads nowhere"),
+        ("GRIDLIMIT_CHARGERS__FIRST", "chargers.first: first leads nowhere"),
+    ],
+)
+def test_a_variable_that_leads_nowhere_is_refused_by_name(tmp_path: Path, variable: str, expected: str) -> None:
+    assert any(
+        problem.startswith(f"{variable}: {expected}") for problem in problems(tmp_path, CONTRACT, **{variable: "1"})
+    )
+
+
+def test_a_profile_beside_the_configuration_goes_before_the_shipped_one(tmp_path: Path) -> None:
+    shipped = (settings.SHIPPED_PROFILES / "chargers" / "series4-ultra.yaml").read_text()
+    (tmp_path / "profiles" / "chargers").mkdir(parents=True)
+    own = tmp_path / "profiles" / "chargers" / "series4-ultra.yaml"
+    own.write_text(shipped.replace("50000", "30000"))
+    assert load(tmp_path, CONTRACT).chargers[0].maximum_w == 30_000
+    own.write_text(shipped.replace("phases: 3", "phases: 4").replace("<serial>", ""))
+    found = problems(tmp_path, CONTRACT)
+    assert [problem.split(": is ")[0].split(": must ")[0] for problem in found] == [
+        "profiles/chargers/series4-ultra.yaml:5: hello",
+        "profiles/chargers/series4-ultra.yaml:6: phases",
+    ]
+
+
+def test_every_shipped_profile_is_sound() -> None:
+    for path in (settings.SHIPPED_PROFILES / "chargers").glob("*.yaml"):
+        assert settings.charger_profile(path.stem).maximum_w > 0
+    assert settings.dso_profile("default").timers.k == 12
+
+
+@pytest.mark.parametrize(
+    ("written", "instead", "expected"),
+    [
+        ("ioa: 200", "ioa: 100", "address 100 is both"),
+        ("ioa: 200", "ioa: 1015", "address 1015 is both"),
+        ("ioa: 1005", "ioa: 1010", "address 1010 is both"),
+        ("ioa: 1005", "ioa: 16777210", "is above 16777215"),
+        ("signal: limit_active", "signal: limit_reached", "which another point carries too"),
+        ("kind: single, signal: limit_active", "kind: measured, signal: limit_active", "is of kind single"),
+        ("signal: limit_active", "signal: charger_connected", "belongs under `charger`: charger_connected"),
+        ("signal: limit_active", "signal: moon_phase", "site[5].signal: is 'moon_phase'"),
+        ("  - {ioa: 100,", "  # {ioa: 100,", "has no limit_setpoint"),
+        ("w: 8", "w: 13", "must not exceed k"),
+    ],
+)
+def test_a_point_table_that_clashes_or_makes_no_sense_is_refused(
+    tmp_path: Path, written: str, instead: str, expected: str
+) -> None:
+    shipped = (settings.SHIPPED_PROFILES / "dso" / "default.yaml").read_text()
+    assert written in shipped
+    (tmp_path / "profiles" / "dso").mkdir(parents=True)
+    (tmp_path / "profiles" / "dso" / "default.yaml").write_text(shipped.replace(written, instead, 1))
+    two = CONTRACT.replace("}]", "}, {serial: S4-2, charger_profile: series4-ultra}]")
+    assert any(expected in problem for problem in problems(tmp_path, two))
+
+
+def test_what_is_allowed_but_doubtful_is_warned_of(tmp_path: Path) -> None:
+    sound = CONTRACT.replace("capacity_w: 100000", "capacity_w: 100001")
+    assert settings.warnings(load(tmp_path, sound)) == []
+    chargers = ", ".join(f"{{serial: S4-{n}, charger_profile: series4-ultra}}" for n in range(3))
+    doubtful = (
+        CONTRACT.replace("{serial: S4-0001, charger_profile: series4-ultra}", chargers)
+        .replace("at_start_w: 100000", "at_start_w: 200000")
+        .replace("ocpp:     {host: 127.0.0.1", "ocpp:     {host: 0.0.0.0")
+        .replace("hold_s: 300", "hold_s: null")
+    )
+    found = "\n".join(settings.warnings(load(tmp_path, doubtful)))
+    assert "3 chargers count 150000 W before their first contact, above site.capacity_w 100000 W" in found
+    assert "10000 W cannot feed all 3 chargers their minimum (18000 W in sum)" in found
+    assert "ocpp.host: 0.0.0.0: plain TCP" in found
+    assert "site.at_start_w: 200000 W is above" in found
+    assert "never leads to the fallback limit" in found
+    assert "none in use" in "\n".join(settings.warnings(load(tmp_path, LEAST)))
