@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Any, Final
 
 from bridge.core.quantities import Now
 from bridge.ocpp201.rpc import CallError, Payload
+from bridge.ocpp201.timestamps import rfc3339
 
 # Nothing to say but that it came: OCPP 2.0.1 Part 2 leaves these responses empty.
 _ACKNOWLEDGED: Final = frozenset(
@@ -37,12 +37,6 @@ _REFUSED: Final[dict[str, str]] = {
     "NotifyEVChargingSchedule": "Rejected",
     "SignCertificate": "Rejected",
 }
-
-
-def rfc3339(utc_ms: int) -> str:
-    """Write milliseconds since 1970 UTC as OCPP 2.0.1 Part 2 §2.1 wants a dateTime: `2026-09-01T10:00:00.000Z`."""
-    seconds, millis = divmod(utc_ms, 1000)
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{millis:03}Z"
 
 
 class CentralSystem:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, Final
 
 from bridge.core.messages import MeterSampled
 from bridge.core.quantities import Millis, Now
+from bridge.ocpp201.timestamps import read_utc_ms
 
 MAX_CLOCK_ERROR_MS: Final = 24 * 3_600_000
 _EARLIEST_UTC_MS: Final = 1_577_836_800_000  # 2020-01-01: before it no unit's clock was ever set
@@ -83,11 +83,9 @@ def combined(serial: str, parts: Iterable[MeterSampled]) -> MeterSampled:
 
 
 def _time(text: str, received: Now, *, offline: bool) -> Millis:
-    """Read an RFC 3339 time, UTC where no zone is given; `received` where it is none or cannot be true."""
-    try:
-        moment = datetime.fromisoformat(text)
-        utc_ms = round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
-    except (ValueError, OverflowError):
+    """Read the time of a sample; `received` where it is none or cannot be true."""
+    utc_ms = read_utc_ms(text)
+    if utc_ms is None:
         return received.utc_ms
     if abs(utc_ms - received.utc_ms) <= MAX_CLOCK_ERROR_MS:
         return utc_ms
