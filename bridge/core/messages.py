@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import Enum, unique
 from typing import TypeAlias
 
+from bridge.core.plan import Plan
 from bridge.core.points import Point, Quality
 from bridge.core.quantities import Milliamps, Millis, Millivolts, WattHours, Watts
 
@@ -37,9 +38,10 @@ class Reason(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """The service started. `boot_id` names the boot of the machine: another one means monotonic times began anew."""
+    """The service started with this plan. Another `boot_id` than before means that monotonic times began anew."""
 
     boot_id: str
+    plan: Plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,18 @@ class Alive:
 @dataclass(frozen=True, slots=True)
 class Woke:
     """A deadline has come, or answers that arrived together are to be settled. A late one is harmless."""
+
+
+@dataclass(frozen=True, slots=True)
+class JournalLost:
+    """Nothing can be recorded any more: no setpoint may be accepted, no limit may rise."""
+
+
+@dataclass(frozen=True, slots=True)
+class InvariantBroken:
+    """The event before this one broke a promise and was set aside: only the fallback limit is trusted."""
+
+    why: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +122,7 @@ class ChargerDisconnected:
 
 @dataclass(frozen=True, slots=True)
 class LimitAnswered:
-    """The answer to `SetLimit` number `order`; `read_back_w` is the limit the charger says it holds, None if unasked."""
+    """The answer to `SetLimit` number `order`; `read_back_w` is the limit the charger says it holds, if asked."""
 
     serial: str
     order: int
@@ -145,6 +159,8 @@ Event: TypeAlias = (
     Started
     | Alive
     | Woke
+    | JournalLost
+    | InvariantBroken
     | LinkChanged
     | SetpointReceived
     | SetpointRevoked

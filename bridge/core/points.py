@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, IntEnum, IntFlag, unique
 from typing import NamedTuple
 
@@ -96,15 +96,23 @@ class Point:
     name: str = ""
 
 
+@dataclass(frozen=True, slots=True)
 class PointTable:
     """All points of one outstation, found by address or by meaning."""
 
-    def __init__(self, points: tuple[Point, ...]) -> None:
-        self.points = points
-        self.by_address = {point.address: point for point in points}
-        self.by_signal = {(point.signal, point.charger): point for point in points}
-        self.common_addresses = frozenset(point.address.common_address for point in points)
-        if len(self.by_address) != len(points):
+    points: tuple[Point, ...]
+    by_address: dict[PointAddress, Point] = field(init=False, repr=False, compare=False)
+    by_signal: dict[tuple[Signal, int | None], Point] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "by_address", {point.address: point for point in self.points})
+        object.__setattr__(self, "by_signal", {(point.signal, point.charger): point for point in self.points})
+        if len(self.by_address) != len(self.points):
             raise ValueError("two points share one address")
-        if len(self.by_signal) != len(points):
+        if len(self.by_signal) != len(self.points):
             raise ValueError("two points carry the same signal")
+
+    @property
+    def common_addresses(self) -> frozenset[int]:
+        """Every common address that a point stands under."""
+        return frozenset(address.common_address for address in self.by_address)

@@ -1,0 +1,421 @@
+"""The site: one deterministic object that takes events and gives effects, and says when it next wants to be woken.
+
+`step` is the whole business in one call. The same events with the same clocks give the same effects, byte for byte.
+Answers and changes that arrive together are settled together: an event only notes that something is unsettled, and the
+next `Woke` takes the limit, shares it out and orders what follows from it.
+"""
+
+from __future__ import annotations
+
+import heapq
+from dataclasses import dataclass, field
+
+from bridge.core.allocation import Request, allocate
+from bridge.core.charger import Charger
+from bridge.core.fallback import LinkState, Supervision, Trigger
+from bridge.core.ledger import Ledger, budget_w, recount_w
+from bridge.core.limit import Limit, Source, lowest
+from bridge.core.messages import (
+    AlarmChanged,
+    Alive,
+    ChargerBooted,
+    ChargerConnected,
+    ChargerDisconnected,
+    Confirm,
+    Effect,
+    Event,
+    InvariantBroken,
+    JournalLost,
+    LimitAnswered,
+    LimitChanged,
+    LinkChanged,
+    LinkStateChanged,
+    MeterSampled,
+    Reason,
+    SessionChanged,
+    SetLimit,
+    SetpointReceived,
+    SetpointRevoked,
+    Started,
+    Terminate,
+    Woke,
+)
+from bridge.core.plan import ChargerPlan, Plan
+from bridge.core.points import Quality, Signal
+from bridge.core.quantities import Millis, Now, Watts
+from bridge.core.setpoint import decide
+from bridge.core.telemetry import Image, SitePower, readings_changed
+
+LONGEST_PLAUSIBLE_OUTAGE_MS = 10 * 365 * 24 * 3600 * 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Setpoint:
+    """The last accepted setpoint: as received, in watts, with its time tag if it had one."""
+
+    value: float
+    limit_w: Watts
+    tag_utc_ms: Millis | None
+
+
+@dataclass(frozen=True, slots=True)
+class Undo:
+    """What held before `command` was accepted, in case its confirmation could not be given."""
+
+    command: int
+    setpoint: Setpoint | None
+    link: Supervision
+
+
+@dataclass(slots=True)
+class Site:
+    """One site, between two events. Everything in it can be written to a snapshot and read back."""
+
+    plan: Plan
+    boot_id: str
+    last: Now
+    link: Supervision
+    limit: Limit
+    connections: int = 0
+    setpoint: Setpoint | None = None
+    undo: Undo | None = None
+    awaiting: int | None = None
+    chargers: dict[str, Charger] = field(default_factory=dict)
+    ledger: Ledger = field(default_factory=Ledger)
+    power: SitePower = field(default_factory=SitePower)
+    image: Image = field(default_factory=Image)
+    alarms: set[tuple[str, str]] = field(default_factory=set)
+    orders: int = 0
+    journal_lost: bool = False
+    unsettled_ms: Millis | None = None
+    looks: list[tuple[Millis, str]] = field(default_factory=list)
+    plans: dict[str, ChargerPlan] = field(default_factory=dict)
+    in_service: int = 0
+
+
+def new_site(plan: Plan, boot_id: str, now: Now) -> Site:
+    """A site before its first setpoint ever: HOLD at the limit agreed for the start."""
+    limit = lowest([Limit(plan.at_start_w, Source.AT_START), Limit(plan.capacity_w, Source.CAPACITY)])
+    return Site(plan, boot_id, now, Supervision(LinkState.HOLD, now.monotonic_ms), limit)
+
+
+def next_deadline(site: Site) -> Millis | None:
+    """The monotonic time at which to submit `Woke`; None if only the world can change anything. Late is harmless."""
+    due = [site.looks[0][0]] if site.looks else []
+    if site.unsettled_ms is not None:
+        due.append(site.unsettled_ms)
+    if (link := site.link.deadline(site.plan)) is not None:
+        due.append(link[0])
+    return min(due, default=None)
+
+
+def step(site: Site, event: Event, now: Now) -> list[Effect]:
+    """Everything that follows from `event` at `now`. A timer that has elapsed acts before the event that came after."""
+    effects: list[Effect] = []
+    if not isinstance(event, Started):
+        _let_time_pass(site, now, effects)
+    before_w = site.ledger.total_w
+    _happen(site, event, now, effects)
+    if isinstance(event, Woke) and site.unsettled_ms is not None:
+        _settle(site, now, effects)
+        assert site.ledger.total_w <= max(before_w, site.limit.power_w), "an order of ours raised the worst case"
+    site.last = now
+    return effects
+
+
+def _let_time_pass(site: Site, now: Now, effects: list[Effect]) -> None:
+    deadline = site.link.deadline(site.plan)
+    if deadline is not None and deadline[0] <= now.monotonic_ms:
+        _move_link(site, deadline[1], now.monotonic_ms, effects)
+    while site.looks and site.looks[0][0] <= now.monotonic_ms:
+        due_ms, serial = heapq.heappop(site.looks)
+        plan, charger = site.plans[serial], site.chargers[serial]
+        if charger.look_ms != due_ms:
+            continue
+        charger.look_ms = None
+        stale = charger.look(now.monotonic_ms, plan)
+        effects += readings_changed(site.image, site.plan.points, plan.index, charger, stale, now.utc_ms)
+        _charger_changed(site, charger, now, effects)
+
+
+def _happen(site: Site, event: Event, now: Now, effects: list[Effect]) -> None:
+    match event:
+        case SetpointReceived():
+            _setpoint_received(site, event, now, effects)
+        case SetpointRevoked():
+            _setpoint_revoked(site, event, now, effects)
+        case LinkChanged():
+            _link_changed(site, event, now, effects)
+        case LimitAnswered() | MeterSampled() | SessionChanged():
+            _charger_spoke(site, event, now, effects)
+        case ChargerConnected() | ChargerDisconnected() | ChargerBooted():
+            _charger_came_or_went(site, event, now, effects)
+        case Started():
+            _started(site, event, now, effects)
+        case JournalLost():
+            site.journal_lost = True
+            _alarm(site, "journal_lost", site.plan.name, True, now, effects)
+            _unsettle(site, now.monotonic_ms)
+        case InvariantBroken():
+            _alarm(site, "invariant_broken", site.plan.name, True, now, effects)
+            _move_link(site, Trigger.DISTRUSTED, now.monotonic_ms, effects)
+        case Alive() | Woke():
+            pass
+
+
+def _setpoint_received(site: Site, event: SetpointReceived, now: Now, effects: list[Effect]) -> None:
+    last = site.setpoint
+    reason = decide(event, site.plan, now, last.limit_w if last else None, last.tag_utc_ms if last else None)
+    if site.journal_lost:
+        reason = Reason.NOT_RECORDED
+    effects.append(Confirm(event.command, reason))
+    if reason is not None or event.limit_w is None:
+        return
+    site.undo = Undo(event.command, last, site.link)
+    tag_utc_ms = event.tag_utc_ms if event.tag_utc_ms is not None else last.tag_utc_ms if last else None
+    site.setpoint = Setpoint(event.value, event.limit_w, tag_utc_ms)
+    site.awaiting = event.command
+    _move_link(site, Trigger.SETPOINT_ACCEPTED, now.monotonic_ms, effects)
+    _show(site, Signal.SETPOINT_MIRROR, event.value, Quality.GOOD, now, effects)
+    _unsettle(site, now.monotonic_ms)
+
+
+def _setpoint_revoked(site: Site, event: SetpointRevoked, now: Now, effects: list[Effect]) -> None:
+    undo = site.undo
+    if undo is None or undo.command != event.command:
+        return
+    site.setpoint, site.undo, site.awaiting = undo.setpoint, None, None
+    if site.link.state is LinkState.CONNECTED:
+        site.link = undo.link
+    _show_setpoint(site, now, effects)
+    _unsettle(site, now.monotonic_ms)
+
+
+def _link_changed(site: Site, event: LinkChanged, now: Now, effects: list[Effect]) -> None:
+    was_up, site.connections = site.connections > 0, event.started
+    if was_up != (event.started > 0):
+        _move_link(site, Trigger.LINK_LOST if was_up else Trigger.LINK_UP, now.monotonic_ms, effects)
+
+
+def _move_link(site: Site, trigger: Trigger, at_ms: Millis, effects: list[Effect]) -> None:
+    before = site.link
+    site.link = before.moved(trigger, at_ms)
+    if site.link.state is not before.state:
+        effects.append(LinkStateChanged(before.state.value, site.link.state.value))
+        if site.link.falls_back:
+            site.awaiting = None
+        _unsettle(site, at_ms)
+
+
+def _charger_spoke(
+    site: Site, event: LimitAnswered | MeterSampled | SessionChanged, now: Now, effects: list[Effect]
+) -> None:
+    charger = site.chargers.get(event.serial)
+    if charger is None:
+        return
+    plan = site.plans[event.serial]
+    match event:
+        case LimitAnswered():
+            charger.answered(event.order, event.answer, now.monotonic_ms, plan)
+            _show_charger(site, charger, now, effects)
+        case MeterSampled():
+            brought = charger.sampled(event, now.monotonic_ms, plan)
+            effects += readings_changed(site.image, site.plan.points, plan.index, charger, brought, None)
+        case SessionChanged():
+            if charger.active == event.active:
+                return
+            charger.active = event.active
+            _unsettle(site, now.monotonic_ms)
+    _charger_changed(site, charger, now, effects)
+
+
+def _charger_came_or_went(
+    site: Site, event: ChargerConnected | ChargerDisconnected | ChargerBooted, now: Now, effects: list[Effect]
+) -> None:
+    charger = site.chargers.get(event.serial)
+    if charger is None:
+        return
+    plan = site.plans[event.serial]
+    match event:
+        case ChargerConnected():
+            charger.lost_connection(now.monotonic_ms, plan)
+            charger.connected = True
+        case ChargerDisconnected():
+            charger.lost_connection(now.monotonic_ms, plan)
+        case ChargerBooted():
+            charger.booted()
+    effects += readings_changed(site.image, site.plan.points, plan.index, charger, list(charger.readings), now.utc_ms)
+    _charger_changed(site, charger, now, effects)
+    _show_charger(site, charger, now, effects)
+    _unsettle(site, now.monotonic_ms)
+
+
+def _charger_changed(site: Site, charger: Charger, now: Now, effects: list[Effect]) -> None:
+    """Follow a change of one charger at a cost that does not grow with their number."""
+    plan = site.plans[charger.serial]
+    worst_w, settled = charger.worst_w, charger.settled
+    site.ledger.assess(charger, plan)
+    if charger.worst_w != worst_w or not settled:
+        _unsettle(site, now.monotonic_ms)
+    due_ms = charger.due_ms()
+    if due_ms is not None and (charger.look_ms is None or due_ms < charger.look_ms):
+        charger.look_ms = due_ms
+        heapq.heappush(site.looks, (due_ms, charger.serial))
+    if not plan.out_of_service:
+        site.power.take(charger)
+        _show_site_power(site, now, effects)
+        _alarm(site, "charger_offline", charger.serial, not charger.connected, now, effects)
+        _alarm(site, "limit_refused", charger.serial, charger.refused, now, effects)
+        _alarm(site, "limit_disobeyed", charger.serial, charger.disobeys, now, effects)
+
+
+def _started(site: Site, event: Started, now: Now, effects: list[Effect]) -> None:
+    """Go on where the journal ends: the limit holds, the hold goes on, and nothing about chargers is proven."""
+    offset_ms, held = _rebase(site, event.boot_id, now)
+    site.plan, site.boot_id = event.plan, event.boot_id
+    site.link = Supervision(site.link.state, site.link.since_ms + offset_ms)
+    # The last event, an alive mark at the latest, is the last moment at which the link is known to have been up.
+    _move_link(site, Trigger.RESTARTED, site.last.monotonic_ms + offset_ms, effects)
+    if not held and site.link.state is LinkState.HOLD and event.plan.hold_ms is not None:
+        site.link = Supervision(LinkState.HOLD, now.monotonic_ms - event.plan.hold_ms)
+    site.connections, site.awaiting, site.undo, site.journal_lost = 0, None, None, False
+    site.plans = {plan.serial: plan for plan in event.plan.chargers}
+    site.in_service = sum(not plan.out_of_service for plan in event.plan.chargers)
+    site.chargers = {serial: site.chargers.get(serial) or Charger(serial) for serial in site.plans}
+    site.looks, site.ledger, site.power, site.image, site.alarms = [], Ledger(), SitePower(), Image(), set()
+    for charger in site.chargers.values():
+        plan = site.plans[charger.serial]
+        charger.shift(offset_ms)
+        charger.lost_connection(now.monotonic_ms, plan)
+        charger.worst_w = 0
+        _charger_changed(site, charger, now, effects)
+        everything = list(charger.readings)
+        effects += readings_changed(site.image, event.plan.points, plan.index, charger, everything, None)
+        _show_charger(site, charger, now, effects)
+    _show_setpoint(site, now, effects)
+    site.unsettled_ms = now.monotonic_ms
+    _let_time_pass(site, now, effects)
+    site.limit = _limit_in_force(site)
+    effects.append(LimitChanged(site.limit.power_w, site.limit.source.value))
+    _show_limit(site, now, effects)
+
+
+def _rebase(site: Site, boot_id: str, now: Now) -> tuple[Millis, bool]:
+    """How far the monotonic clock moved since the last event, and whether that can be believed."""
+    if boot_id == site.boot_id and now.monotonic_ms >= site.last.monotonic_ms:
+        return 0, True
+    elapsed_ms = now.utc_ms - site.last.utc_ms
+    plausible = 0 <= elapsed_ms <= LONGEST_PLAUSIBLE_OUTAGE_MS
+    return now.monotonic_ms - site.last.monotonic_ms - (elapsed_ms if plausible else 0), plausible
+
+
+def _unsettle(site: Site, at_ms: Millis) -> None:
+    if site.unsettled_ms is None:
+        site.unsettled_ms = at_ms
+
+
+def _limit_in_force(site: Site) -> Limit:
+    plan = site.plan
+    limits = [Limit(plan.capacity_w, Source.CAPACITY)]
+    if site.link.falls_back:
+        limits.append(Limit(plan.fallback_w, Source.FALLBACK))
+    elif site.setpoint is not None:
+        limits.append(Limit(site.setpoint.limit_w, Source.SETPOINT))
+    else:
+        limits.append(Limit(plan.at_start_w, Source.AT_START))
+    if site.journal_lost:
+        limits += [site.limit, Limit(plan.fallback_w, Source.FALLBACK)]
+    return lowest(limits)
+
+
+def _settle(site: Site, now: Now, effects: list[Effect]) -> None:
+    """Take the limit, share it out, order cuts at once and raises into proven room, and say what is true then."""
+    site.unsettled_ms = None
+    limit = _limit_in_force(site)
+    if limit != site.limit:
+        site.limit = limit
+        effects.append(LimitChanged(limit.power_w, limit.source.value))
+    _share_out(site)
+    _order(site, now, effects)
+    assert site.ledger.total_w == recount_w(site.chargers.values(), site.plans), "the ledger lost count"
+    if site.awaiting is not None and site.ledger.total_w <= site.limit.power_w:
+        effects.append(Terminate(site.awaiting))
+        site.awaiting = None
+    _show_limit(site, now, effects)
+
+
+def _share_out(site: Site) -> None:
+    chargers = [charger for charger in site.chargers.values() if charger.obedient]
+    requests = []
+    for charger in chargers:
+        plan = site.plans[charger.serial]
+        rank = (0 if charger.active else 1, 0 if charger.target_w else 1, plan.index)
+        requests.append(Request(plan.minimum_w, plan.maximum_w, rank))
+    budget = budget_w(site.limit.power_w, site.chargers.values())
+    for charger, grant_w in zip(chargers, allocate(budget, requests), strict=True):
+        charger.target_w = grant_w
+    for charger in site.chargers.values():
+        if charger.connected and not charger.obedient:
+            # It is counted at its hardware maximum whatever we say; a small order is its way back to trust.
+            minimum_w = site.plans[charger.serial].minimum_w
+            charger.target_w = minimum_w if minimum_w <= site.limit.power_w else 0
+
+
+def _order(site: Site, now: Now, effects: list[Effect]) -> None:
+    for charger in site.chargers.values():
+        if not charger.connected or charger.settled or charger.waits:
+            continue
+        # Whatever is not above its present worst case raises nothing; anything else needs proven room.
+        if charger.target_w > charger.worst_w + max(0, site.ledger.room_w(site.limit.power_w)):
+            continue
+        site.orders += 1
+        charger.send(site.orders, charger.target_w, now.monotonic_ms, site.plans[charger.serial])
+        effects.append(SetLimit(charger.serial, site.orders, charger.target_w))
+        _charger_changed(site, charger, now, effects)
+    site.unsettled_ms = None
+
+
+def _alarm(site: Site, alarm: str, subject: str, is_open: bool, now: Now, effects: list[Effect]) -> None:
+    if ((alarm, subject) in site.alarms) == is_open:
+        return
+    if is_open:
+        site.alarms.add((alarm, subject))
+    else:
+        site.alarms.discard((alarm, subject))
+    effects.append(AlarmChanged(alarm, subject, is_open))
+    _show(site, Signal.COMMON_ALARM, bool(site.alarms), Quality.GOOD, now, effects)
+
+
+def _show(site: Site, signal: Signal, value: float, quality: Quality, now: Now, effects: list[Effect]) -> None:
+    effects += site.image.show(site.plan.points.by_signal.get((signal, None)), value, quality, now.utc_ms)
+
+
+def _show_limit(site: Site, now: Now, effects: list[Effect]) -> None:
+    limit_w, worst_w = site.limit.power_w, site.ledger.total_w
+    _show(site, Signal.LIMIT_IN_FORCE_W, limit_w, Quality.GOOD, now, effects)
+    _show(site, Signal.WORST_CASE_W, worst_w, Quality.GOOD, now, effects)
+    _show(site, Signal.LIMIT_ACTIVE, limit_w < site.plan.capacity_w, Quality.GOOD, now, effects)
+    _show(site, Signal.LIMIT_REACHED, worst_w <= limit_w, Quality.GOOD, now, effects)
+    _show(site, Signal.FALLBACK_ACTIVE, site.link.falls_back, Quality.GOOD, now, effects)
+    _show(site, Signal.COMMON_ALARM, bool(site.alarms), Quality.GOOD, now, effects)
+
+
+def _show_setpoint(site: Site, now: Now, effects: list[Effect]) -> None:
+    value, quality = (site.setpoint.value, Quality.GOOD) if site.setpoint else (0.0, Quality.INVALID)
+    _show(site, Signal.SETPOINT_MIRROR, value, quality, now, effects)
+
+
+def _show_site_power(site: Site, now: Now, effects: list[Effect]) -> None:
+    _show(site, Signal.SITE_POWER_W, site.power.total_w, site.power.quality(site.in_service), now, effects)
+
+
+def _show_charger(site: Site, charger: Charger, now: Now, effects: list[Effect]) -> None:
+    index, points = site.plans[charger.serial].index, site.plan.points
+    granted_w, quality = (charger.grant_w, Quality.GOOD) if charger.grant_w is not None else (0, Quality.INVALID)
+    if not charger.proven:
+        quality |= Quality.NOT_TOPICAL
+    effects += site.image.show(
+        points.by_signal.get((Signal.CHARGER_GRANT_W, index)), granted_w or 0, quality, now.utc_ms
+    )
+    connected = points.by_signal.get((Signal.CHARGER_CONNECTED, index))
+    effects += site.image.show(connected, charger.connected, Quality.GOOD, now.utc_ms)

@@ -1,0 +1,75 @@
+"""The site in words and figures for people and programs: what holds, whose it is, who is counted at what, and why."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bridge.core.charger import Charger, Measurand
+from bridge.core.plan import ChargerPlan
+from bridge.core.quantities import Now
+from bridge.core.site import Site
+
+
+def describe(site: Site, now: Now) -> dict[str, Any]:
+    """The whole status as JSON data: powers in W, times in s, UTC times in ms since 1970."""
+    deadline = site.link.deadline(site.plan)
+    setpoint = site.setpoint
+    return {
+        "site": site.plan.name,
+        "utc_ms": now.utc_ms,
+        "link": {
+            "state": site.link.state.value,
+            "since_s": (now.monotonic_ms - site.link.since_ms) / 1000,
+            "connections": site.connections,
+            "next_change_s": None if deadline is None else (deadline[0] - now.monotonic_ms) / 1000,
+        },
+        "limit": {"power_w": site.limit.power_w, "source": site.limit.source.value},
+        "setpoint": None if setpoint is None else {"value": setpoint.value, "limit_w": setpoint.limit_w},
+        "capacity_w": site.plan.capacity_w,
+        "fallback_w": site.plan.fallback_w,
+        "worst_case_w": site.ledger.total_w,
+        "limit_reached": site.ledger.total_w <= site.limit.power_w,
+        "power_w": site.power.total_w if site.power.counted else None,
+        "alarms": [{"alarm": alarm, "subject": subject} for alarm, subject in sorted(site.alarms)],
+        "chargers": [_charger(site.chargers[plan.serial], plan) for plan in site.plan.chargers],
+    }
+
+
+def _charger(charger: Charger, plan: ChargerPlan) -> dict[str, Any]:
+    readings = charger.readings
+    return {
+        "serial": charger.serial,
+        "index": plan.index,
+        "connected": charger.connected,
+        "active": charger.active,
+        "granted_w": charger.grant_w,
+        "target_w": charger.target_w,
+        "worst_case_w": charger.worst_w,
+        "counted_as": counted_as(charger, plan),
+        "out_of_service": plan.out_of_service,
+    } | {
+        measurand.value: {
+            "value": readings[measurand].value,
+            "utc_ms": readings[measurand].utc_ms,
+            "valid": readings[measurand].valid,
+            "stale": readings[measurand].stale,
+        }
+        if measurand in readings
+        else None
+        for measurand in Measurand
+    }
+
+
+def counted_as(charger: Charger, plan: ChargerPlan) -> str:
+    """Why a charger is counted at its present worst case, in a phrase an operator understands."""
+    reasons = (
+        (plan.out_of_service, "out of service"),
+        (charger.disobeys, "draws more than granted"),
+        (charger.refused, "refused its limit"),
+        (not charger.connected, f"offline, {plan.offline.value}"),
+        (not charger.proven, "limit not yet acknowledged"),
+        (charger.in_flight is not None, "answer awaited"),
+        (charger.unanswered_w is not None, "did not answer"),
+        (bool(charger.leaving), "still reacting"),
+    )
+    return next((phrase for holds, phrase in reasons if holds), "holds its grant")

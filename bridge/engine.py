@@ -1,0 +1,198 @@
+"""The one entrance to the core: an event gets its clocks, is journalled, is stepped, and its effects leave in order."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
+
+import structlog
+
+from bridge.core import codec
+from bridge.core.messages import Effect, Event, InvariantBroken, JournalLost, Started, Woke
+from bridge.core.plan import Plan
+from bridge.core.quantities import Millis, Now
+from bridge.core.site import Site, new_site, next_deadline, step
+
+log = structlog.get_logger()
+
+SNAPSHOT_EVERY = 20_000  # records; bounds what a restart has to replay
+
+
+class JournalError(Exception):
+    """A record could not be put on disk; nothing may be confirmed that rests on it."""
+
+
+class Journal(Protocol):
+    """What the engine needs kept. `append` returns once the records are on disk, or raises `JournalError`."""
+
+    @property
+    def last_sequence(self) -> int:
+        """The number of the newest record, 0 before the first."""
+        ...
+
+    def append(self, records: Sequence[str]) -> None:
+        """Put records on disk, all or none."""
+        ...
+
+    def snapshot(self, state: str, sequence: int) -> None:
+        """Keep the state that holds after record `sequence`."""
+        ...
+
+    def newest_snapshot(self) -> tuple[int, str] | None:
+        """The newest kept state and the number of the record it follows."""
+        ...
+
+    def tail(self, after: int) -> Iterator[tuple[int, str]]:
+        """The records after number `after`, without those set aside."""
+        ...
+
+    def set_aside(self, sequence: int, why: str) -> None:
+        """Never replay this record; it is kept for the people who find out why."""
+        ...
+
+
+class Engine:
+    """Runs one site. `submit` is synchronous and cheap; the work is done once for all events of one loop turn.
+
+    `deliver` takes the effects of each event in order and must not raise. `failed` is called once with a sentence when
+    the process should end and be restarted by its supervisor: the journal is lost, or a promise was broken.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        clock: Callable[[], Now],
+        deliver: Callable[[Sequence[Effect]], None],
+        failed: Callable[[str], None],
+        call_soon: Callable[[Callable[[], None]], object],
+    ) -> None:
+        self._journal = journal
+        self._clock = clock
+        self._deliver = deliver
+        self._failed = failed
+        self._call_soon = call_soon
+        self._waiting: list[tuple[Event, Now]] = []
+        self._scheduled = False
+        self._journal_lost = False
+        self._broken = False
+        self._since_snapshot = 0
+        self._site: Site | None = None
+
+    @property
+    def site(self) -> Site:
+        """The site; only after `start`."""
+        assert self._site is not None, "the engine has not been started"
+        return self._site
+
+    def start(self, plan: Plan, boot_id: str) -> None:
+        """Go on where the journal ends and deliver the first effects, before any listener opens."""
+        broken = self._recover()
+        now = self._clock()
+        if self._site is None:
+            self._site = new_site(plan, boot_id, now)
+        events: list[Event] = [Started(boot_id, plan)]
+        if broken is not None:
+            events.append(InvariantBroken(broken))
+        self._process([(event, now) for event in events])
+        self.snapshot()
+
+    def _recover(self) -> str | None:
+        newest = self._journal.newest_snapshot()
+        after = 0
+        if newest is not None:
+            after, state = newest
+            self._site = codec.unpack(Site, json.loads(state))
+        for sequence, text in self._journal.tail(after):
+            event, now = codec.replayed(text)
+            try:
+                self._site = replay(self._site, event, now)
+            except AssertionError as problem:
+                # The site may have been left half changed: only what was recorded before this event is trusted.
+                self._journal.set_aside(sequence, str(problem))
+                self._site = None
+                log.critical("a recorded event breaks a promise and is set aside", sequence=sequence, why=str(problem))
+                self._recover()
+                return str(problem)
+        return None
+
+    def submit(self, event: Event) -> None:
+        """Take an event. It is stepped in this loop turn's batch, after all that were submitted before it."""
+        self._waiting.append((event, self._clock()))
+        if not self._scheduled:
+            self._scheduled = True
+            self._call_soon(self.flush)
+
+    def flush(self) -> None:
+        """Journal and step what waits, then settle if that is due."""
+        self._scheduled = False
+        batch, self._waiting = self._waiting, []
+        if batch:
+            self._process(batch)
+        if not self._broken and self.due(now := self._clock()):
+            self._process([(Woke(), now)])
+        if self._since_snapshot >= SNAPSHOT_EVERY:
+            self.snapshot()
+
+    def due(self, now: Now) -> bool:
+        """Whether the site wants to be woken now."""
+        deadline = next_deadline(self.site)
+        return deadline is not None and deadline <= now.monotonic_ms
+
+    def next_deadline(self) -> Millis | None:
+        """When the site wants to be woken, on the monotonic clock."""
+        return next_deadline(self.site)
+
+    def snapshot(self) -> None:
+        """Keep the present state, so that a restart replays little."""
+        if self._journal_lost or self._broken:
+            return
+        state = json.dumps(codec.pack(self.site), separators=(",", ":"))
+        try:
+            self._journal.snapshot(state, self._journal.last_sequence)
+        except JournalError as problem:
+            self._lose_journal(problem)
+        self._since_snapshot = 0
+
+    def _process(self, batch: list[tuple[Event, Now]]) -> None:
+        if self._broken:
+            return
+        if not self._journal_lost:
+            try:
+                self._journal.append([codec.record(event, now) for event, now in batch])
+                self._since_snapshot += len(batch)
+            except JournalError as problem:
+                self._lose_journal(problem)
+        first = self._journal.last_sequence - len(batch) + 1
+        for place, (event, now) in enumerate(batch):
+            try:
+                effects = step(self.site, event, now)
+            except AssertionError as problem:
+                self._break(first + place, event, problem)
+                return
+            self._deliver(effects)
+
+    def _lose_journal(self, problem: JournalError) -> None:
+        self._journal_lost = True
+        log.critical("the journal cannot be written: setpoints are refused, the limit cannot rise", why=str(problem))
+        self._deliver(step(self.site, JournalLost(), self._clock()))
+        self._failed(f"the journal cannot be written: {problem}")
+
+    def _break(self, sequence: int, event: Event, problem: AssertionError) -> None:
+        self._broken = True
+        why = f"{type(event).__name__}: {problem}"
+        log.critical("a promise would be broken: the event is set aside, restarting in FALLBACK", event=event, why=why)
+        if not self._journal_lost:
+            self._journal.set_aside(sequence, why)
+            self._journal.append([codec.record(InvariantBroken(why), self._clock())])
+        self._failed(f"a promise would be broken by {why}")
+
+
+def replay(site: Site | None, event: Event, now: Now) -> Site:
+    """One recorded event again; its effects have already left. A journal begins with `Started`."""
+    if site is None:
+        if not isinstance(event, Started):
+            raise ValueError("the journal does not begin with a start: its beginning is missing")
+        site = new_site(event.plan, event.boot_id, now)
+    step(site, event, now)
+    return site
