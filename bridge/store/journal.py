@@ -1,0 +1,120 @@
+"""The journal: every event in order, on disk before it is acted upon, and snapshots that shorten the way back."""
+
+from __future__ import annotations
+
+import time
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+
+from bridge.store.database import MOVE_AWAY, Database, StoreError
+
+SNAPSHOTS_KEPT = 3
+READ_AT_ONCE = 1_000
+PRUNE_AT_ONCE = 2_000
+
+
+class JournalFailed(StoreError):  # noqa: N818  it says what happened
+    """A record could not be put on disk. Nothing can be appended any more until the service starts anew."""
+
+
+def _system_utc_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+class Journal:
+    """Records are texts, numbered from 1 without a gap; each carries a checksum over number, time and text.
+
+    `utc_ms` dates records for pruning alone. Methods raise StoreError when the file fails or a record read is damaged.
+    """
+
+    def __init__(self, database: Database, utc_ms: Callable[[], int] = _system_utc_ms) -> None:
+        self._database = database
+        self._utc_ms = utc_ms
+        rows = database.rows("SELECT max(sequence) FROM journal UNION ALL SELECT max(sequence) FROM snapshot")
+        self._last_sequence: int = max(sequence or 0 for (sequence,) in rows)
+
+    @property
+    def last_sequence(self) -> int:
+        """The number of the newest record on disk; 0 if there never was one."""
+        return self._last_sequence
+
+    def append(self, records: Sequence[str]) -> None:
+        """Write all records in one transaction: on disk when this returns. Raises JournalFailed, from then on."""
+        utc_ms = self._utc_ms()
+        numbered = enumerate(records, self._last_sequence + 1)
+        rows = [(sequence, utc_ms, record, _crc(sequence, utc_ms, record)) for sequence, record in numbered]
+        try:
+            with self._database.transaction() as connection:
+                connection.executemany("INSERT INTO journal (sequence, utc_ms, record, crc) VALUES (?, ?, ?, ?)", rows)
+        except StoreError as error:
+            raise JournalFailed(str(error)) from error
+        self._last_sequence += len(rows)
+
+    def snapshot(self, state: str, sequence: int) -> None:
+        """Keep the state as it was after the record `sequence`, and drop all but the newest few."""
+        if not 0 <= sequence <= self._last_sequence:
+            raise ValueError(f"no record {sequence}: the last is {self._last_sequence}")
+        utc_ms = self._utc_ms()
+        with self._database.transaction() as connection:
+            connection.execute(
+                "INSERT OR REPLACE INTO snapshot (sequence, utc_ms, state, crc) VALUES (?, ?, ?, ?)",
+                (sequence, utc_ms, state, _crc(sequence, utc_ms, state)),
+            )
+            connection.execute(
+                "DELETE FROM snapshot WHERE sequence NOT IN"
+                " (SELECT sequence FROM snapshot ORDER BY sequence DESC LIMIT ?)",
+                (SNAPSHOTS_KEPT,),
+            )
+
+    def newest_snapshot(self) -> tuple[int, str] | None:
+        """Number and state of the newest snapshot that is whole; None without one."""
+        rows = self._database.rows("SELECT sequence, utc_ms, state, crc FROM snapshot ORDER BY sequence DESC")
+        for sequence, utc_ms, state, crc in rows:
+            if crc == _crc(sequence, utc_ms, state):
+                return sequence, state
+        return None
+
+    def tail(self, after: int) -> Iterator[tuple[int, str]]:
+        """Number and text of every record after that number, in order, without those set aside.
+
+        Raises StoreError at the first record that is damaged or missing.
+        """
+        while after < self._last_sequence:
+            rows = self._database.rows(
+                "SELECT sequence, utc_ms, record, crc, set_aside IS NULL FROM journal WHERE sequence > ?"
+                " ORDER BY sequence LIMIT ?",
+                (after, READ_AT_ONCE),
+            )
+            if not rows:
+                raise StoreError(f"{self._database.path}: record {after + 1} is missing: {MOVE_AWAY}")
+            for sequence, utc_ms, record, crc, is_replayed in rows:
+                if sequence != after + 1 or crc != _crc(sequence, utc_ms, record):
+                    raise StoreError(f"{self._database.path}: record {after + 1} is damaged or missing: {MOVE_AWAY}")
+                after = sequence
+                if is_replayed:
+                    yield sequence, record
+
+    def prune(self, before_utc_ms: int) -> int:
+        """Drop the oldest records, written before that time and covered by every snapshot kept, and say how many.
+
+        At most a few thousand at once, so that nobody waits long: call it again while it says more than 0.
+        """
+        with self._database.transaction() as connection:
+            connection.execute(
+                "DELETE FROM journal WHERE sequence <= (SELECT min(sequence) FROM snapshot) AND sequence <"
+                " (SELECT ifnull(min(sequence), ?) FROM (SELECT sequence FROM journal WHERE utc_ms >= ?"
+                " ORDER BY sequence LIMIT 1)) AND sequence < (SELECT min(sequence) FROM journal) + ?",
+                (self._last_sequence + 1, before_utc_ms, PRUNE_AT_ONCE),
+            )
+            return connection.changes()
+
+    def set_aside(self, sequence: int, why: str) -> None:
+        """Never replay this record again, but keep it with the reason."""
+        with self._database.transaction() as connection:
+            connection.execute("UPDATE journal SET set_aside = ? WHERE sequence = ?", (why, sequence))
+            if connection.changes() != 1:
+                raise ValueError(f"no record {sequence} to set aside")
+
+
+def _crc(sequence: int, utc_ms: int, text: str) -> int:
+    return zlib.crc32(f"{sequence} {utc_ms} {text}".encode())

@@ -1,0 +1,47 @@
+"""The shelf: small texts by room and key, for what a room must find again after a restart."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+
+from bridge.store.database import MOVE_AWAY, Database, StoreError
+
+
+class Shelf:
+    """Each text carries a checksum. Methods raise StoreError when the file fails or a text read is damaged."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def get(self, room: str, key: str) -> str | None:
+        """The text under that key, None if there is none."""
+        rows = self._database.rows("SELECT value, crc FROM shelf WHERE room = ? AND key = ?", (room, key))
+        return self._verified(room, key, *rows[0]) if rows else None
+
+    def put(self, room: str, key: str, value: str) -> None:
+        """Set the text under that key: on disk when this returns."""
+        with self._database.transaction() as connection:
+            connection.execute(
+                "INSERT OR REPLACE INTO shelf (room, key, value, crc) VALUES (?, ?, ?, ?)",
+                (room, key, value, _crc(room, key, value)),
+            )
+
+    def items(self, room: str) -> Iterator[tuple[str, str]]:
+        """Keys and texts of a room as they are now, in the order of their keys."""
+        rows = self._database.rows("SELECT key, value, crc FROM shelf WHERE room = ? ORDER BY key", (room,))
+        return iter([(key, self._verified(room, key, value, crc)) for key, value, crc in rows])
+
+    def delete(self, room: str, key: str) -> None:
+        """Take the text away, if there is one: gone from the disk when this returns."""
+        with self._database.transaction() as connection:
+            connection.execute("DELETE FROM shelf WHERE room = ? AND key = ?", (room, key))
+
+    def _verified(self, room: str, key: str, value: str, crc: int) -> str:
+        if crc != _crc(room, key, value):
+            raise StoreError(f"{self._database.path}: {room}/{key} is damaged: {MOVE_AWAY}")
+        return value
+
+
+def _crc(room: str, key: str, value: str) -> int:
+    return zlib.crc32(f"{room}\0{key}\0{value}".encode())
