@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 from collections import deque
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.protocol import State
 
 Payload: TypeAlias = dict[str, Any]
+WebSocket: TypeAlias = Connection
 
 CALL: Final = 2
 CALLRESULT: Final = 3
@@ -177,7 +179,7 @@ class Rpc:
 
     def __init__(
         self,
-        websocket: Connection,
+        websocket: WebSocket,
         answer: Callable[[str, Payload], Payload | CallError],
         schemas: Schemas,
         *,
@@ -217,6 +219,7 @@ class Rpc:
         self._id_prefix = secrets.token_hex(8)
         self._sent = 0
         self._ended = False
+        self._idle: asyncio.Event | None = None
 
     async def run(self) -> None:
         """Receive until the connection ends, then settle what is still open. Never raises for what the peer sent."""
@@ -286,6 +289,26 @@ class Rpc:
             return False
         call.on_answer(NOT_SENT)
         return True
+
+    async def is_alive(self, within_s: float) -> bool:
+        """Ping the peer and say whether it answered in time."""
+        try:
+            async with asyncio.timeout(within_s):
+                await (await self._websocket.ping())
+        except (TimeoutError, ConnectionClosed):
+            return False
+        return True
+
+    async def close(self, code: int, reason: str, drain_s: float = 1.0) -> None:
+        """Send nothing new, give the call in flight `drain_s` to be answered, then close the connection."""
+        self._ended = True
+        self._drop_waiting()
+        if self._in_flight is not None:
+            self._idle = asyncio.Event()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(drain_s):
+                    await self._idle.wait()
+        await self._websocket.close(code, reason)
 
     def _take_token(self) -> float:
         """Account for one frame and return how long reading must pause, in seconds."""
@@ -419,14 +442,19 @@ class Rpc:
             self._deadline = None
         self._in_flight = None
         call.on_answer(outcome)
+        if self._idle is not None:
+            self._idle.set()
         self._send_next()
 
     def _end(self) -> None:
         self._ended = True
-        waiting = list(self._waiting)
-        self._waiting.clear()
+        self._drop_waiting()
         if self._in_flight is not None:
             self._settle(self._in_flight, UNANSWERED)
+
+    def _drop_waiting(self) -> None:
+        waiting = list(self._waiting)
+        self._waiting.clear()
         for call in waiting:
             call.on_answer(NOT_SENT)
 

@@ -1,0 +1,337 @@
+"""The listener for all chargers: says who may connect, under which protocol, and keeps one session for each serial."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any, Final, Protocol, TypeAlias
+from urllib.parse import unquote, urlsplit
+
+import structlog
+from websockets.asyncio.server import Server as WebSocketServer
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.exceptions import InvalidHeader
+from websockets.headers import parse_subprotocol
+from websockets.http11 import Request, Response
+from websockets.typing import Subprotocol
+
+from bridge.core.messages import Answer, ChargerConnected, ChargerDisconnected, Event, LimitAnswered, SetLimit
+from bridge.core.quantities import Now
+from bridge.ocpp201.rpc import MAX_FRAME_BYTES, WebSocket
+from bridge.settings import ChargerEntry
+
+OPEN_TIMEOUT_S: Final = 5.0
+PING_INTERVAL_S: Final = 5.0  # with its timeout and the closing one: a dead unit is offline within 12 s
+PING_TIMEOUT_S: Final = 5.0
+CLOSE_TIMEOUT_S: Final = 2.0
+PROBE_TIMEOUT_S: Final = 2.0
+MAX_QUEUED_FRAMES: Final = 16
+MAX_SWAPS_PER_MINUTE: Final = 3
+SPARE_CONNECTIONS: Final = 20
+MIN_OPENING_PER_ADDRESS: Final = 10
+
+_IDENTITY: Final = re.compile(r"[A-Za-z0-9*_=:+|@.-]{1,48}")  # OCPP 2.0.1 Part 4 §3.1.1
+_CLOSE_TRY_AGAIN: Final = 1013
+_CLOSE_REPLACED: Final = 1008
+
+log = structlog.get_logger(__name__)
+
+
+class Session(Protocol):
+    """One connected charger, whatever it speaks."""
+
+    serial: str
+
+    async def serve(self) -> None:
+        """Receive until the connection ends; then every open order has been answered."""
+        ...
+
+    def set_limit(self, effect: SetLimit) -> None:
+        """Tell the charger its limit; exactly one LimitAnswered is submitted for it."""
+        ...
+
+    async def is_alive(self, within_s: float) -> bool:
+        """Say whether the peer answers a ping in time."""
+        ...
+
+    async def close(self, code: int, reason: str) -> None:
+        """End the connection."""
+        ...
+
+
+MakeSession: TypeAlias = Callable[[WebSocket, ChargerEntry], Session]
+
+
+@dataclass(frozen=True, slots=True)
+class _Live:
+    session: Session
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Refusal:
+    status: HTTPStatus
+    why: str
+
+
+class Server:
+    """Listens on `host`:`port` for the `chargers` that may connect, by serial.
+
+    `sessions` says by protocol who answers. `connection_class` reads the beginning of a connection; where it sets
+    `hello_serial`, that is the identity, else the last segment of the path. `max_connections` bounds all connections,
+    `max_opening_per_address` those of one address whose handshake is not done; by default twice the chargers and 20
+    more, and as many as there are chargers. Submits ChargerConnected and ChargerDisconnected.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        chargers: Mapping[str, ChargerEntry],
+        sessions: Mapping[str, MakeSession],
+        submit: Callable[[Event], None],
+        clock: Callable[[], Now],
+        connection_class: type[ServerConnection] = ServerConnection,
+        *,
+        max_connections: int | None = None,
+        max_opening_per_address: int | None = None,
+    ) -> None:
+        self.port = port
+        self._host = host
+        self._chargers = chargers
+        self._sessions = sessions
+        self._submit = submit
+        self._clock = clock
+        self._connection_class = connection_class
+        self._max_connections = max_connections or 2 * len(chargers) + SPARE_CONNECTIONS
+        self._max_opening = max_opening_per_address or max(MIN_OPENING_PER_ADDRESS, len(chargers))
+        self._connections: set[ServerConnection] = set()
+        self._admitted: dict[ServerConnection, ChargerEntry] = {}
+        self._opening: Counter[str] = Counter()
+        self._live: dict[str, _Live] = {}
+        self._probed: set[str] = set()
+        self._swaps: dict[str, deque[int]] = {}
+        self._closing: set[asyncio.Task[None]] = set()
+        self._server: WebSocketServer | None = None
+
+    async def open(self) -> None:
+        """Listen; `port` is then the bound one. Raises OSError if it is taken."""
+        self._server = await serve(
+            self._handle,
+            self._host,
+            self.port,
+            create_connection=_counted(self._connection_class, self),
+            process_request=self._admit,
+            select_subprotocol=self._select_subprotocol,
+            compression=None,
+            max_size=MAX_FRAME_BYTES,
+            max_queue=MAX_QUEUED_FRAMES,
+            open_timeout=OPEN_TIMEOUT_S,
+            ping_interval=PING_INTERVAL_S,
+            ping_timeout=PING_TIMEOUT_S,
+            close_timeout=CLOSE_TIMEOUT_S,
+            server_header=None,
+        )
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def close(self) -> None:
+        """Stop listening and end every connection."""
+        if self._server is not None:
+            self._server.close()
+            for connection in self._connections - self._admitted.keys():
+                connection.transport.abort()
+            await self._server.wait_closed()
+        if self._closing:
+            await asyncio.wait(self._closing)
+
+    def set_limit(self, effect: SetLimit) -> None:
+        """Hand an order to the charger's session; without one it is answered NOT_SENT."""
+        live = self._live.get(effect.serial)
+        if live is None:
+            self._submit(LimitAnswered(effect.serial, effect.order, Answer.NOT_SENT))
+        else:
+            live.session.set_limit(effect)
+
+    def entered(self, connection: ServerConnection) -> bool:
+        """Count a new TCP connection; False if it is one too many."""
+        address = _host(connection)
+        self._connections.add(connection)
+        self._opening[address] += 1
+        if len(self._connections) <= self._max_connections and self._opening[address] <= self._max_opening:
+            return True
+        log.warning("connection refused: too many", address=_address(connection), connections=len(self._connections))
+        return False
+
+    def opened(self, connection: ServerConnection) -> None:
+        """Note that a connection's handshake is decided: it no longer counts as opening."""
+        address = _host(connection)
+        self._opening[address] -= 1
+        if self._opening[address] <= 0:
+            del self._opening[address]
+
+    def left(self, connection: ServerConnection) -> None:
+        """Forget an ended TCP connection."""
+        self._connections.discard(connection)
+        self._admitted.pop(connection, None)
+
+    async def _admit(self, connection: ServerConnection, request: Request) -> Response | None:
+        """Decide on a handshake before it is answered: identity, service, protocol, and who else has that serial."""
+        identity = _identity(connection, request)
+        entry = self._chargers.get(identity) if identity is not None else None
+        refusal = _refusal(identity, entry, request)
+        if refusal is None and entry is not None:
+            refusal = await self._make_way(entry.serial, connection)
+        if refusal is None and entry is not None:
+            self._admitted[connection] = entry
+            return None
+        assert refusal is not None  # noqa: S101  an unknown serial has been refused
+        log.warning(
+            "charger refused",
+            serial=identity,
+            path=request.path[:80],
+            address=_address(connection),
+            why=refusal.why,
+        )
+        return connection.respond(refusal.status, refusal.why + "\n")
+
+    async def _make_way(self, serial: str, newcomer: ServerConnection) -> _Refusal | None:
+        """Let a newcomer take the place of a dead connection or of one from its own address, and no other.
+
+        At most three times a minute and serial, so that two units with one serial cannot make each other flap.
+        """
+        live = self._live.get(serial)
+        if live is None:
+            return None
+        if serial in self._probed:
+            return _Refusal(HTTPStatus.CONFLICT, "another connection of this serial is being decided on")
+        self._probed.add(serial)
+        try:
+            alive = await live.session.is_alive(PROBE_TIMEOUT_S)
+        finally:
+            self._probed.discard(serial)
+        if newcomer not in self._connections:
+            return _Refusal(HTTPStatus.GONE, "gone while its serial was decided on")
+        if self._live.get(serial) is not live:
+            return None if serial not in self._live else _Refusal(HTTPStatus.CONFLICT, "connected meanwhile")
+        if alive and live.address.rpartition(":")[0] != _host(newcomer):
+            return _Refusal(HTTPStatus.FORBIDDEN, f"serial is connected and alive from {live.address}")
+        swaps = self._swaps.setdefault(serial, deque(maxlen=MAX_SWAPS_PER_MINUTE))
+        now_ms = self._clock().monotonic_ms
+        if len(swaps) == MAX_SWAPS_PER_MINUTE and now_ms - swaps[0] < 60_000:  # noqa: PLR2004  one minute
+            return _Refusal(HTTPStatus.CONFLICT, f"serial changed its connection {MAX_SWAPS_PER_MINUTE} times a minute")
+        swaps.append(now_ms)
+        log.info("charger reconnects", serial=serial, before=live.address, now=_address(newcomer), was_alive=alive)
+        self._retire(serial, live)
+        return None
+
+    def _retire(self, serial: str, live: _Live) -> None:
+        """Take a session out of use at once and let its connection end by itself."""
+        del self._live[serial]
+        self._submit(ChargerDisconnected(serial))
+        task = asyncio.get_running_loop().create_task(live.session.close(_CLOSE_REPLACED, "connected anew"))
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+
+    def _select_subprotocol(self, connection: ServerConnection, offered: Sequence[Subprotocol]) -> Subprotocol | None:
+        protocol = Subprotocol(self._admitted[connection].profile.protocol)  # _admit has just put it there
+        return protocol if protocol in offered else None
+
+    async def _handle(self, connection: ServerConnection) -> None:
+        """Serve one admitted connection to its end."""
+        entry = self._admitted.get(connection)
+        if entry is None:
+            return
+        serial, address = entry.serial, _address(connection)
+        if serial in self._live:
+            log.warning("charger refused", serial=serial, address=address, why="connected at the same moment")
+            await connection.close(_CLOSE_TRY_AGAIN, "connected at the same moment")
+            return
+        live = _Live(self._sessions[entry.profile.protocol](connection, entry), address)
+        self._live[serial] = live
+        log.info("charger connected", serial=serial, address=address, protocol=entry.profile.protocol)
+        self._submit(ChargerConnected(serial))
+        try:
+            await live.session.serve()
+        except Exception:
+            log.exception("session failed", serial=serial, address=address)
+        finally:
+            log.info("charger disconnected", serial=serial, address=address, code=connection.close_code)
+            if self._live.get(serial) is live:
+                del self._live[serial]
+                self._submit(ChargerDisconnected(serial))
+
+
+def _counted(connection_class: type[ServerConnection], server: Server) -> type[ServerConnection]:
+    """Make the class of connections that the server counts from the first byte of TCP, before any handshake."""
+
+    class Counted(connection_class):  # type: ignore[valid-type, misc]  # a base known at run time only
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            super().connection_made(transport)
+            self.opening = True
+            if not server.entered(self):
+                self.transport.abort()
+
+        async def handshake(self, *arguments: Any, **options: Any) -> None:
+            try:
+                await super().handshake(*arguments, **options)
+            finally:
+                self.opened()
+                if self.response is None or self.protocol.handshake_exc is not None:
+                    why = str(self.protocol.handshake_exc or "no whole request in time")
+                    log.warning("no handshake", address=_address(self), why=why[:200])
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            self.opened()
+            server.left(self)
+            super().connection_lost(exc)
+
+        def opened(self) -> None:
+            if self.opening:
+                self.opening = False
+                server.opened(self)
+
+    return Counted
+
+
+def _refusal(identity: str | None, entry: ChargerEntry | None, request: Request) -> _Refusal | None:
+    if identity is None:
+        return _Refusal(HTTPStatus.NOT_FOUND, "no identity, or one with characters that none has")
+    if entry is None:
+        return _Refusal(HTTPStatus.NOT_FOUND, "unknown serial")
+    if entry.out_of_service:
+        return _Refusal(HTTPStatus.FORBIDDEN, "out of service")
+    protocol = entry.profile.protocol
+    try:
+        headers = request.headers.get_all("Sec-WebSocket-Protocol")
+        offered = [name for header in headers for name in parse_subprotocol(header)]
+    except InvalidHeader:
+        return _Refusal(HTTPStatus.BAD_REQUEST, "malformed list of subprotocols")
+    # Old units may offer none; whoever offers some must offer the one its charger profile names.
+    if protocol in offered or (not offered and protocol != "ocpp2.0.1"):
+        return None
+    return _Refusal(HTTPStatus.BAD_REQUEST, f"offers {', '.join(offered)[:80] or 'no subprotocol'}, must be {protocol}")
+
+
+def _identity(connection: ServerConnection, request: Request) -> str | None:
+    """Return what a connection says it is: its hello, else the last segment of the path, percent-decoded."""
+    claimed = getattr(connection, "hello_serial", None)
+    if claimed is None:
+        try:
+            claimed = unquote(urlsplit(request.path).path.rpartition("/")[2], errors="strict")
+        except ValueError:
+            return None
+    return claimed if _IDENTITY.fullmatch(claimed) else None
+
+
+def _host(connection: ServerConnection) -> str:
+    peer = connection.remote_address
+    return str(peer[0]) if peer else "unknown"
+
+
+def _address(connection: ServerConnection) -> str:
+    peer = connection.remote_address
+    return f"{peer[0]}:{peer[1]}" if peer else "unknown"

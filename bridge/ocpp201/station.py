@@ -1,0 +1,213 @@
+"""One native OCPP 2.0.1 station: what it says becomes events, and a limit becomes its charging profile."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Final
+
+import structlog
+
+from bridge.core.messages import (
+    Answer,
+    ChargerBooted,
+    Event,
+    LimitAnswered,
+    MeterSampled,
+    SessionChanged,
+    SetLimit,
+)
+from bridge.core.quantities import Now
+from bridge.ocpp201 import charging_profile
+from bridge.ocpp201.central_system import CentralSystem
+from bridge.ocpp201.meter_values import combined, samples
+from bridge.ocpp201.rpc import NOT_SENT, Call, CallError, NoAnswer, Outcome, Payload, Rpc, WebSocket
+from bridge.ocpp201.schemas import Schemas201
+from bridge.settings import ChargerEntry
+
+MAX_EVSE: Final = 64
+MAX_OPEN_TRANSACTIONS: Final = 64
+FORGET_AFTER_SAMPLES: Final = 3
+CONFIGURE_AFTER_S: Final = 1.0  # the first limit after a boot goes before the sampling
+_SCHEDULE_IDS: Final = 2**31 - 1
+
+log = structlog.get_logger(__name__)
+
+
+class Station:
+    """A connected station; a `Session` of `bridge.ocpp201.server`.
+
+    Submits ChargerBooted, MeterSampled, SessionChanged and, for every `set_limit`, exactly one LimitAnswered.
+    """
+
+    def __init__(
+        self,
+        websocket: WebSocket,
+        entry: ChargerEntry,
+        central_system: CentralSystem,
+        submit: Callable[[Event], None],
+        clock: Callable[[], Now],
+        *,
+        call_timeout_s: float = 10.0,
+    ) -> None:
+        self.serial = entry.serial
+        self._entry = entry
+        self._unit: charging_profile.RateUnit = "A" if entry.profile.limit.unit == "A" else "W"
+        self._central_system = central_system
+        self._submit = submit
+        self._clock = clock
+        self._rpc = Rpc(websocket, self._answer, Schemas201(), name=entry.serial, call_timeout_s=call_timeout_s)
+        self._order: Call | None = None
+        self._transactions: dict[str, int] = {}
+        self._newest: dict[int, tuple[MeterSampled, int]] = {}
+
+    async def serve(self) -> None:
+        """Receive until the connection ends; every open order is answered then."""
+        await self._rpc.run()
+
+    async def is_alive(self, within_s: float) -> bool:
+        """Say whether the station answers a ping in time."""
+        return await self._rpc.is_alive(within_s)
+
+    async def close(self, code: int, reason: str) -> None:
+        """End the connection, after the call in flight was given a moment."""
+        await self._rpc.close(code, reason)
+
+    def set_limit(self, effect: SetLimit) -> None:
+        """Send SetChargingProfile; an older order that still waits is superseded and answered NOT_SENT."""
+        if self._order is not None:
+            self._rpc.withdraw(self._order)
+        limit = self._entry.profile.limit
+        request = charging_profile.grant_profile(
+            effect.limit_w,
+            self._clock().utc_ms,
+            schedule_id=effect.order % _SCHEDULE_IDS + 1,
+            unit=self._unit,
+            step=limit.step,
+            phases=self._entry.profile.phases,
+        )
+        self._order = self._rpc.post("SetChargingProfile", request, partial(self._limit_answered, effect), urgent=True)
+
+    def _limit_answered(self, effect: SetLimit, outcome: Outcome) -> None:
+        answer = _as_answer(outcome)
+        if answer is Answer.REFUSED:
+            log.warning("limit refused", station=self.serial, limit_w=effect.limit_w, answer=outcome)
+        if answer is Answer.ACCEPTED and self._entry.profile.limit.read_back:
+            request = charging_profile.composite_request(self._unit)
+            read_back = partial(self._read_back, effect)
+            self._order = self._rpc.post("GetCompositeSchedule", request, read_back, urgent=True)
+        else:
+            self._submit(LimitAnswered(self.serial, effect.order, answer))
+
+    def _read_back(self, effect: SetLimit, outcome: Outcome) -> None:
+        """Settle an accepted limit by what the station says it obeys; if it does not say, it is not proven."""
+        read_back_w = None
+        if isinstance(outcome, dict):
+            read_back_w = charging_profile.composite_limit_w(outcome, self._entry.profile.phases)
+        if read_back_w is None:
+            log.warning("limit accepted but not read back", station=self.serial, limit_w=effect.limit_w, answer=outcome)
+        answer = Answer.UNANSWERED if read_back_w is None else Answer.ACCEPTED
+        self._submit(LimitAnswered(self.serial, effect.order, answer, read_back_w))
+
+    def _answer(self, action: str, payload: Payload) -> Payload | CallError:
+        problem = _implausible_evse(action, payload)
+        if problem is not None:
+            return problem
+        response = self._central_system.answer(self.serial, action, payload)
+        if isinstance(response, CallError):
+            return response
+        if action == "BootNotification":
+            self._booted(payload["chargingStation"])
+        elif action == "MeterValues":
+            self._sampled(payload["evseId"], payload["meterValue"])
+        elif action == "TransactionEvent":
+            self._transaction(payload)
+        return response
+
+    def _booted(self, charging_station: dict[str, Any]) -> None:
+        self._transactions.clear()
+        self._newest.clear()
+        firmware = charging_station.get("firmwareVersion", "")
+        self._submit(ChargerBooted(self.serial, charging_station["model"], firmware))
+        asyncio.get_running_loop().call_later(CONFIGURE_AFTER_S, self._configure_sampling)
+
+    def _configure_sampling(self) -> None:
+        """Ask for samples during transactions and without one (J01, J02), as the charger profile wants them."""
+        interval = str(self._entry.sample_interval_s)
+        measurands = ",".join(self._entry.profile.sampling.measurands)
+        wanted = [
+            ("SampledDataCtrlr", "TxUpdatedInterval", interval),
+            ("SampledDataCtrlr", "TxUpdatedMeasurands", measurands),
+            ("AlignedDataCtrlr", "Interval", interval),
+            ("AlignedDataCtrlr", "Measurands", measurands),
+        ]
+        data = [
+            {"component": {"name": component}, "variable": {"name": variable}, "attributeValue": value}
+            for component, variable, value in wanted
+            if value
+        ]
+        self._rpc.post("SetVariables", {"setVariableData": data}, self._sampling_configured)
+
+    def _sampling_configured(self, outcome: Outcome) -> None:
+        results = outcome["setVariableResult"] if isinstance(outcome, dict) else []
+        refused = [
+            f"{result['component']['name']}.{result['variable']['name']}: {result['attributeStatus']}"
+            for result in results
+            if result["attributeStatus"] != "Accepted"
+        ]
+        if refused or not results:
+            log.warning("sampling not set", station=self.serial, refused=refused or outcome)
+
+    def _transaction(self, event: Payload) -> None:
+        """Follow one TransactionEvent (E01–E06): which EVSE it is about, whether any is open, and what was metered."""
+        transaction_id = event["transactionInfo"]["transactionId"]
+        evse_id = event["evse"]["id"] if "evse" in event else self._transactions.get(transaction_id, 1)
+        if "meterValue" in event:
+            self._sampled(evse_id, event["meterValue"], offline=event.get("offline", False))
+        before = bool(self._transactions)
+        if event["eventType"] == "Ended":
+            self._transactions.pop(transaction_id, None)
+            self._newest.pop(evse_id, None)
+        else:
+            self._transactions[transaction_id] = evse_id
+            if len(self._transactions) > MAX_OPEN_TRANSACTIONS:
+                del self._transactions[next(iter(self._transactions))]
+        active = bool(self._transactions)
+        if active != before:
+            self._submit(SessionChanged(self.serial, active))
+
+    def _sampled(self, evse_id: int, meter_value: list[dict[str, Any]], *, offline: bool = False) -> None:
+        """Submit what was metered at one EVSE, added to what its neighbours last said; EVSE 0 is the main meter."""
+        received = self._clock()
+        for sample in samples(self.serial, meter_value, received, offline=offline):
+            if evse_id == 0 or offline:
+                self._submit(sample)
+                continue
+            oldest_ms = received.monotonic_ms - FORGET_AFTER_SAMPLES * 1000 * self._entry.sample_interval_s
+            self._newest[evse_id] = (sample, received.monotonic_ms)
+            if len(self._newest) > 1:
+                self._newest = {evse: kept for evse, kept in self._newest.items() if kept[1] >= oldest_ms}
+            parts = [kept for kept, _ in self._newest.values()]
+            self._submit(sample if len(parts) == 1 else combined(self.serial, parts))
+
+
+def _as_answer(outcome: Outcome) -> Answer:
+    if isinstance(outcome, NoAnswer):
+        return Answer.NOT_SENT if outcome is NOT_SENT else Answer.UNANSWERED
+    if isinstance(outcome, CallError) or outcome.get("status") != "Accepted":
+        return Answer.REFUSED
+    return Answer.ACCEPTED
+
+
+def _implausible_evse(action: str, payload: Payload) -> CallError | None:
+    """Refuse EVSE and connector numbers the schema lets through (O28): statuses are of connectors (F06.FR.13)."""
+    if action == "StatusNotification":
+        valid = 1 <= payload["evseId"] <= MAX_EVSE and 1 <= payload["connectorId"] <= MAX_EVSE
+    elif action == "MeterValues":
+        valid = 0 <= payload["evseId"] <= MAX_EVSE
+    elif action == "TransactionEvent" and "evse" in payload:
+        valid = 1 <= payload["evse"]["id"] <= MAX_EVSE
+    else:
+        return None
+    return None if valid else CallError("PropertyConstraintViolation", "no such EVSE or connector")
