@@ -31,6 +31,7 @@ CLOSE_TIMEOUT_S: Final = 2.0
 PROBE_TIMEOUT_S: Final = 2.0
 MAX_QUEUED_FRAMES: Final = 16
 MAX_SWAPS_PER_MINUTE: Final = 3
+MINUTE_MS: Final = 60_000
 SPARE_CONNECTIONS: Final = 20
 MIN_OPENING_PER_ADDRESS: Final = 10
 
@@ -183,6 +184,8 @@ class Server:
         identity = _identity(connection, request)
         entry = self._chargers.get(identity) if identity is not None else None
         refusal = _refusal(identity, entry, request)
+        if refusal is None and entry is not None and entry.profile.protocol not in self._sessions:
+            refusal = _Refusal(HTTPStatus.NOT_IMPLEMENTED, f"nobody here speaks {entry.profile.protocol}")
         if refusal is None and entry is not None:
             refusal = await self._make_way(entry.serial, connection)
         if refusal is None and entry is not None:
@@ -213,20 +216,25 @@ class Server:
             alive = await live.session.is_alive(PROBE_TIMEOUT_S)
         finally:
             self._probed.discard(serial)
-        if newcomer not in self._connections:
-            return _Refusal(HTTPStatus.GONE, "gone while its serial was decided on")
-        if self._live.get(serial) is not live:
-            return None if serial not in self._live else _Refusal(HTTPStatus.CONFLICT, "connected meanwhile")
-        if alive and live.address.rpartition(":")[0] != _host(newcomer):
-            return _Refusal(HTTPStatus.FORBIDDEN, f"serial is connected and alive from {live.address}")
+        current, why = self._live.get(serial), ""
+        if newcomer not in self._connections or (current is not None and current is not live):
+            why = "the serial was decided on meanwhile"
+        elif current is live and alive and live.address.rpartition(":")[0] != _host(newcomer):
+            why = f"serial is connected and alive from {live.address}"
+        elif current is live and not self._may_swap(serial):
+            why = f"serial changed its connection {MAX_SWAPS_PER_MINUTE} times within a minute"
+        elif current is live:
+            log.info("charger reconnects", serial=serial, before=live.address, now=_address(newcomer), was_alive=alive)
+            self._retire(serial, live)
+        return _Refusal(HTTPStatus.CONFLICT, why) if why else None
+
+    def _may_swap(self, serial: str) -> bool:
         swaps = self._swaps.setdefault(serial, deque(maxlen=MAX_SWAPS_PER_MINUTE))
         now_ms = self._clock().monotonic_ms
-        if len(swaps) == MAX_SWAPS_PER_MINUTE and now_ms - swaps[0] < 60_000:  # noqa: PLR2004  one minute
-            return _Refusal(HTTPStatus.CONFLICT, f"serial changed its connection {MAX_SWAPS_PER_MINUTE} times a minute")
+        if len(swaps) == MAX_SWAPS_PER_MINUTE and now_ms - swaps[0] < MINUTE_MS:
+            return False
         swaps.append(now_ms)
-        log.info("charger reconnects", serial=serial, before=live.address, now=_address(newcomer), was_alive=alive)
-        self._retire(serial, live)
-        return None
+        return True
 
     def _retire(self, serial: str, live: _Live) -> None:
         """Take a session out of use at once and let its connection end by itself."""
