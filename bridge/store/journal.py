@@ -5,7 +5,11 @@ from __future__ import annotations
 import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
+import apsw
+
+from bridge.engine import JournalError
 from bridge.store.database import MOVE_AWAY, Database, StoreError
 
 SNAPSHOTS_KEPT = 3
@@ -13,8 +17,8 @@ READ_AT_ONCE = 1_000
 PRUNE_AT_ONCE = 2_000
 
 
-class JournalFailed(StoreError):  # noqa: N818  it says what happened
-    """A record could not be put on disk. Nothing can be appended any more until the service starts anew."""
+class JournalFailed(StoreError, JournalError):  # noqa: N818  it says what happened
+    """A record could not be put on disk. Nothing can be written any more until the service starts anew."""
 
 
 def _system_utc_ms() -> int:
@@ -24,7 +28,8 @@ def _system_utc_ms() -> int:
 class Journal:
     """Records are texts, numbered from 1 without a gap; each carries a checksum over number, time and text.
 
-    `utc_ms` dates records for pruning alone. Methods raise StoreError when the file fails or a record read is damaged.
+    `utc_ms` dates records for pruning alone. Whatever writes raises JournalFailed if it cannot, then and from then on;
+    whatever reads raises StoreError when the file fails or a record is damaged.
     """
 
     def __init__(self, database: Database, utc_ms: Callable[[], int] = _system_utc_ms) -> None:
@@ -39,15 +44,12 @@ class Journal:
         return self._last_sequence
 
     def append(self, records: Sequence[str]) -> None:
-        """Write all records in one transaction: on disk when this returns. Raises JournalFailed, from then on."""
+        """Write all records in one transaction: on disk when this returns. Raises JournalFailed."""
         utc_ms = self._utc_ms()
         numbered = enumerate(records, self._last_sequence + 1)
         rows = [(sequence, utc_ms, record, _crc(sequence, utc_ms, record)) for sequence, record in numbered]
-        try:
-            with self._database.transaction() as connection:
-                connection.executemany("INSERT INTO journal (sequence, utc_ms, record, crc) VALUES (?, ?, ?, ?)", rows)
-        except StoreError as error:
-            raise JournalFailed(str(error)) from error
+        with self._writing() as connection:
+            connection.executemany("INSERT INTO journal (sequence, utc_ms, record, crc) VALUES (?, ?, ?, ?)", rows)
         self._last_sequence += len(rows)
 
     def snapshot(self, state: str, sequence: int) -> None:
@@ -55,7 +57,7 @@ class Journal:
         if not 0 <= sequence <= self._last_sequence:
             raise ValueError(f"no record {sequence}: the last is {self._last_sequence}")
         utc_ms = self._utc_ms()
-        with self._database.transaction() as connection:
+        with self._writing() as connection:
             connection.execute(
                 "INSERT OR REPLACE INTO snapshot (sequence, utc_ms, state, crc) VALUES (?, ?, ?, ?)",
                 (sequence, utc_ms, state, _crc(sequence, utc_ms, state)),
@@ -99,7 +101,7 @@ class Journal:
 
         At most a few thousand at once, so that nobody waits long: call it again while it says more than 0.
         """
-        with self._database.transaction() as connection:
+        with self._writing() as connection:
             connection.execute(
                 "DELETE FROM journal WHERE sequence <= (SELECT min(sequence) FROM snapshot) AND sequence <"
                 " (SELECT ifnull(min(sequence), ?) FROM (SELECT sequence FROM journal WHERE utc_ms >= ?"
@@ -110,10 +112,18 @@ class Journal:
 
     def set_aside(self, sequence: int, why: str) -> None:
         """Never replay this record again, but keep it with the reason."""
-        with self._database.transaction() as connection:
+        with self._writing() as connection:
             connection.execute("UPDATE journal SET set_aside = ? WHERE sequence = ?", (why, sequence))
             if connection.changes() != 1:
                 raise ValueError(f"no record {sequence} to set aside")
+
+    @contextmanager
+    def _writing(self) -> Iterator[apsw.Connection]:
+        try:
+            with self._database.transaction() as connection:
+                yield connection
+        except StoreError as error:
+            raise JournalFailed(str(error)) from error
 
 
 def _crc(sequence: int, utc_ms: int, text: str) -> int:

@@ -143,6 +143,8 @@ def test_after_a_failed_sync_nothing_is_ever_reported_as_written_until_the_file_
     disk.is_broken = False
     with pytest.raises(JournalFailed):
         journal.append(["refused"])
+    with pytest.raises(JournalFailed):
+        journal.snapshot("refused", 1)
     with pytest.raises(StoreError):
         shelf.put("room", "key", "refused")
     assert journal.last_sequence == 1

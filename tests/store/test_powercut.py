@@ -6,11 +6,11 @@ import random
 from pathlib import Path
 
 import pytest
-from powercut import Acknowledged, Recorder
 
 from bridge.store.database import Database, StoreError
 from bridge.store.journal import Journal
 from bridge.store.shelf import Shelf
+from tests.store.powercut import Acknowledged, Recorder
 
 SEED = 20_160_401
 IMAGES = 300

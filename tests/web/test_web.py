@@ -11,8 +11,8 @@ import httpx
 import pytest
 
 from bridge.web import server as web
+from bridge.web.api import create_app
 from bridge.web.server import WebServer
-from bridge.web.status import create_app
 
 
 class Service:
