@@ -109,7 +109,7 @@ def test_holding_for_ever_and_restoring_the_last_limit_reach_the_plan(tmp_path: 
         ("GRIDLIMIT_HTTP__PORT", "0", "http", "port", 0),
     ],
 )
-def test_the_environment_overrides_every_kind_of_key(  # noqa: PLR0917  one row of the table above
+def test_the_environment_overrides_every_kind_of_key(
     tmp_path: Path, variable: str, text: str, section: str, key: str, value: object
 ) -> None:
     assert getattr(getattr(load(tmp_path, CONTRACT, **{variable: text}), section), key) == value
