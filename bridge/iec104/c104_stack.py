@@ -85,6 +85,7 @@ class C104Stack:
         self._numbers = itertools.count(1)
         self._commands: dict[int, _Command] = {}
         self._points: dict[PointAddress, c104.Point] = {}
+        self._before_open: dict[PointAddress, PointChanged] = {}
         self._started = 0
         self._poll: asyncio.Task[None] | None = None
         self._closing = False
@@ -148,6 +149,9 @@ class C104Stack:
 
     def publish(self, effect: PointChanged) -> None:
         """Put a value into the process image; send it spontaneously if it is to be reported and somebody listens."""
+        if self._poll is None:
+            self._before_open[effect.point.address] = effect
+            return
         point = self._points.get(effect.point.address)
         if point is None or self._closing:
             return
@@ -172,8 +176,12 @@ class C104Stack:
             self._points[point.address] = added
             if point.kind is PointKind.SETPOINT:
                 added.on_receive(callable=self._command_callback(point))
-            else:
+                continue
+            known = self._before_open.get(point.address)
+            if known is None:
                 added.info = self._info(point.kind, 0.0, _UNKNOWN, self._clock().utc_ms)
+            else:
+                added.info = self._info(point.kind, known.value, known.quality, known.utc_ms)
 
     def _command_callback(self, point: Point) -> Callable[..., "c104.ResponseState"]:
         import c104  # noqa: PLC0415  the names in the annotations below

@@ -351,6 +351,17 @@ async def interrogated(master: Master) -> dict[int, bytes]:
     return answers
 
 
+async def test_what_is_published_before_the_outstation_listens_is_in_its_image(engine: Engine) -> None:
+    stack = C104Stack(OutstationPlan("127.0.0.1", 0, TABLE), engine.submit, engine.clock)
+    stack.publish(PointChanged(POWER, 5.0, Quality.GOOD, UTC_MS, report=True))
+    await stack.open()
+    master = await Master(stack.port).start()
+    power = (await interrogated(master))[36]
+    assert (struct.unpack("<f", power[9:13]), power[13]) == ((5.0,), 0)
+    master.close()
+    await stack.close()
+
+
 async def test_a_reported_change_leaves_at_once_with_its_own_time_and_quality(master: Master, stack: C104Stack) -> None:
     stack.publish(PointChanged(POWER, 7_200.0, Quality.NOT_TOPICAL, UTC_MS, report=True))
     asdu = await master.next()
