@@ -2,32 +2,32 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from enum import Enum, unique
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias
 
 from bridge.core.quantities import Millis
-from bridge.ocpp201.rpc import CallError
+from bridge.ocpp201.rpc import CallError, Payload
+from bridge.ocpp201.timestamps import read_utc_ms
 
-Payload: TypeAlias = dict[str, Any]
-
+MAX_CONNECTOR: Final = 64
+MAX_ID_TOKEN: Final = 36  # of OCPP 2.0.1; 1.5 allows 20, and units send more
 MAX_INTEGER: Final = 2**31 - 1
 EARLIEST_UTC_MS: Final = 1_451_606_400_000  # 2016-01-01: no unit is older, so an earlier clock was never set
 MAX_MAGNITUDE: Final = 15  # powers of ten: beyond any meter
 LATEST_AHEAD_MS: Final = 86_400_000  # more than any time zone written without its offset
-_FRACTION: Final = re.compile(r"([.,]\d{1,6})\d*")
 
 
 @unique
 class Kind(Enum):
-    """What a field holds. RAW is kept as it came: it has a reader of its own."""
+    """What a field holds. A TOKEN must not be cut, a CONNECTOR is 0 to 64; RAW has a reader of its own."""
 
     TEXT = "text"
+    TOKEN = "token"  # noqa: S105  no secret, a kind of text
     INTEGER = "integer"
+    CONNECTOR = "connector number"
     INSTANT = "instant"
     CHOICE = "choice"
     RECORD = "record"
@@ -38,10 +38,10 @@ class Kind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One field: `longest` characters of TEXT, the words of a CHOICE, the fields of a RECORD or of RECORDS.
+    """One field: `longest` characters of TEXT or TOKEN, the words of a CHOICE, the fields of a RECORD or of RECORDS.
 
-    `default` repairs a required field that is missing or unreadable; None means that there is no safe one.
-    `spellings` are other names units use for it.
+    `default` repairs a required field that is missing or unreadable (a CONNECTOR only if missing), None says that there
+    is no safe one. `spellings` are other names units use for it.
     """
 
     kind: Kind
@@ -138,7 +138,8 @@ def records(**fields: Field) -> Field:
 INTEGER: Final = Field(Kind.INTEGER)
 INSTANT: Final = Field(Kind.INSTANT)
 RAW: Final = Field(Kind.RAW)
-ID_TAG: Final = text(20)
+CONNECTOR: Final = Field(Kind.CONNECTOR)
+ID_TAG: Final = Field(Kind.TOKEN, longest=20)
 TEXT_MAX: Final = 65_536
 
 ID_TAG_STATUS_15: Final = ("Accepted", "Blocked", "Expired", "Invalid", "ConcurrentTx")
@@ -177,18 +178,18 @@ FROM_UNIT_15: Final[Mapping[str, Message]] = {
             "heartbeatInterval": INTEGER.must(),
         },
     ),
-    "DataTransfer": DATA_TRANSFER,
+    "DataTransfer": Message({**DATA_TRANSFER.request, "data": RAW}, DATA_TRANSFER.response),
     "DiagnosticsStatusNotification": Message({"status": choice("Uploaded", "UploadFailed").must()}, {}),
     "FirmwareStatusNotification": Message(
         {"status": choice("Downloaded", "DownloadFailed", "InstallationFailed", "Installed").must()}, {}
     ),
     "Heartbeat": Message({}, {"currentTime": INSTANT.must()}),
     "MeterValues": Message(
-        {"connectorId": INTEGER.must(1), "transactionId": INTEGER, "values": METER_VALUES.must()}, {}
+        {"connectorId": CONNECTOR.must(1), "transactionId": INTEGER, "values": METER_VALUES.must()}, {}
     ),
     "StartTransaction": Message(
         {
-            "connectorId": INTEGER.must(1),
+            "connectorId": CONNECTOR.must(1),
             "idTag": ID_TAG.must(),
             "timestamp": INSTANT,
             "meterStart": INTEGER,
@@ -198,7 +199,7 @@ FROM_UNIT_15: Final[Mapping[str, Message]] = {
     ),
     "StatusNotification": Message(
         {
-            "connectorId": INTEGER.must(1),
+            "connectorId": CONNECTOR.must(1),
             "status": choice(
                 *("Available", "Occupied", "Faulted", "Unavailable", "Reserved"),
                 # Units with parts of 1.6 in them say these under 1.5 too.
@@ -227,7 +228,7 @@ FROM_UNIT_15: Final[Mapping[str, Message]] = {
 TO_UNIT_15: Final[Mapping[str, Message]] = {
     "CancelReservation": Message({"reservationId": INTEGER.must()}, ACCEPTED_OR_NOT),
     "ChangeAvailability": Message(
-        {"connectorId": INTEGER.must(), "type": choice("Inoperative", "Operative").must()},
+        {"connectorId": CONNECTOR.must(), "type": choice("Inoperative", "Operative").must()},
         {"status": choice("Accepted", "Rejected", "Scheduled").must()},
     ),
     "ChangeConfiguration": Message(
@@ -251,11 +252,11 @@ TO_UNIT_15: Final[Mapping[str, Message]] = {
         {"fileName": text(255)},
     ),
     "GetLocalListVersion": Message({}, {"listVersion": INTEGER.must()}),
-    "RemoteStartTransaction": Message({"idTag": ID_TAG.must(), "connectorId": INTEGER}, ACCEPTED_OR_NOT),
+    "RemoteStartTransaction": Message({"idTag": ID_TAG.must(), "connectorId": CONNECTOR}, ACCEPTED_OR_NOT),
     "RemoteStopTransaction": Message({"transactionId": INTEGER.must()}, ACCEPTED_OR_NOT),
     "ReserveNow": Message(
         {
-            "connectorId": INTEGER.must(),
+            "connectorId": CONNECTOR.must(),
             "expiryDate": INSTANT.must(),
             "idTag": ID_TAG.must(),
             "parentIdTag": ID_TAG,
@@ -276,7 +277,7 @@ TO_UNIT_15: Final[Mapping[str, Message]] = {
             "hash": text(255),
         },
     ),
-    "UnlockConnector": Message({"connectorId": INTEGER.must()}, ACCEPTED_OR_NOT),
+    "UnlockConnector": Message({"connectorId": CONNECTOR.must()}, ACCEPTED_OR_NOT),
     "UpdateFirmware": Message(
         {
             "retrieveDate": INSTANT.must(),
@@ -352,7 +353,8 @@ def read(fields: Fields, payload: Payload) -> Reading | Unreadable:
             elif found != name:
                 notes.append(f"{found} read as {name}")
         if value is None and wanted.required:
-            if wanted.default is None:
+            misnamed = found is not None and wanted.kind is Kind.CONNECTOR
+            if wanted.default is None or misnamed:
                 return Unreadable(f"{name} missing or unreadable")
             value = wanted.default
             notes.append(f"{name} taken as {value}")
@@ -408,21 +410,10 @@ def instant(raw: object, received_ms: Millis) -> Instant:
     """
     if raw is None:
         return Instant(received_ms)
-    utc_ms = parse_instant(str(raw))
+    utc_ms = read_utc_ms(str(raw).strip())
     if utc_ms is None or not EARLIEST_UTC_MS <= utc_ms <= received_ms + LATEST_AHEAD_MS:
         return Instant(received_ms, str(raw)[:64])
     return Instant(utc_ms)
-
-
-def parse_instant(raw: str) -> Millis | None:
-    """Milliseconds since 1970 UTC of an ISO 8601 time, None if it is none."""
-    try:
-        moment = datetime.fromisoformat(_FRACTION.sub(r"\1", raw.strip(), count=1))
-        if moment.tzinfo is None:
-            moment = moment.replace(tzinfo=UTC)
-        return round(moment.timestamp() * 1000)
-    except (ValueError, OverflowError):
-        return None
 
 
 def parse_number(raw: object) -> Decimal | None:
@@ -451,24 +442,30 @@ def _coerce(wanted: Field, value: object) -> object:
         case Kind.INTEGER:
             number = parse_number(value)
             return int(number) if number is not None and abs(number) <= MAX_INTEGER else None
+        case Kind.CONNECTOR:
+            number = parse_number(value)
+            return int(number) if number is not None and 0 <= number <= MAX_CONNECTOR else None
         case Kind.CHOICE:
             said = str(value).strip().casefold()
             return next((word for word in wanted.words if word.casefold() == said), None)
-        case Kind.TEXT | Kind.INSTANT:
-            readable = isinstance(value, str | int | float) and not isinstance(value, bool)
-            return str(value).strip() if readable else None
+        case Kind.TEXT | Kind.INSTANT | Kind.TOKEN:
+            written = str(value).strip() if isinstance(value, str | int | float) else None
+            cut = wanted.kind is Kind.TOKEN and written is not None and len(written) > MAX_ID_TOKEN
+            return None if cut else written
         case Kind.RECORD | Kind.RECORDS | Kind.TEXTS:
             return value if isinstance(value, dict | list) else None
 
 
 def _problem_in_value(wanted: Field, value: object, where: str) -> str | None:
     match wanted.kind:
-        case Kind.TEXT:
+        case Kind.TEXT | Kind.TOKEN:
             right = isinstance(value, str) and len(value) <= wanted.longest
         case Kind.INTEGER:
             right = isinstance(value, int) and not isinstance(value, bool) and abs(value) <= MAX_INTEGER
+        case Kind.CONNECTOR:
+            right = isinstance(value, int) and 0 <= value <= MAX_CONNECTOR
         case Kind.INSTANT:
-            right = isinstance(value, str) and parse_instant(value) is not None
+            right = isinstance(value, str) and read_utc_ms(value) is not None
         case Kind.CHOICE:
             right = value in wanted.words
         case Kind.TEXTS:

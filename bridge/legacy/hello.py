@@ -112,7 +112,8 @@ class HelloConnection(ServerConnection):
     """A WebSocket server connection that swallows a hello before the handshake and answers nothing to it.
 
     `hello_serial` and `hello_version` are None where the connection began with the handshake itself. The serial is a
-    claim: whoever uses it must hold it against the list of known chargers. What is neither is closed with one log line.
+    claim: whoever uses it must hold it against the list of known chargers. What is neither is closed with one log line,
+    and `refused` says so.
     Made for given patterns by `hello_connection`.
     """
 
@@ -143,7 +144,7 @@ class HelloConnection(ServerConnection):
         self.hello_serial: str | None = None
         self.hello_version: str | None = None
         self._opening: bytes | None = b""
-        self._refused = False
+        self.refused = False
         self._overdue: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -177,7 +178,7 @@ class HelloConnection(ServerConnection):
     def connection_lost(self, exc: Exception | None) -> None:
         """Say so where it ends too early; a connection that said nothing at all is nobody's fault."""
         self._stop_deadline()
-        if not self._refused and (self._opening or (self._opening is not None and self.hello_serial is not None)):
+        if not self.refused and (self._opening or (self._opening is not None and self.hello_serial is not None)):
             self._refuse("ended before the hello and the beginning of a handshake were complete")
         super().connection_lost(exc)
 
@@ -185,7 +186,7 @@ class HelloConnection(ServerConnection):
         self._refuse(f"no complete hello within {self.deadline_s:g} s")
 
     def _refuse(self, why: str) -> None:
-        self._refused = True
+        self.refused = True
         self._stop_deadline()
         opening = self._opening or b""
         log.warning(

@@ -1,0 +1,407 @@
+"""One connected legacy unit: to it we are its central system, to all others it is an OCPP 2.0.1 charging station."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, Final, TypeAlias
+
+import structlog
+
+from bridge.core.messages import Answer, ChargerBooted, Event, LimitAnswered, MeterSampled, SessionChanged, SetLimit
+from bridge.core.quantities import Now
+from bridge.legacy import down, up
+from bridge.legacy.dialects import OCPP15, Dialect, DialectSchemas, Unreadable, instant, read
+from bridge.legacy.quarantine import Quarantine
+from bridge.legacy.readings import meter_readings
+from bridge.legacy.transactions import Transaction, Transactions
+from bridge.legacy.up import Untranslatable
+from bridge.ocpp201.central_system import CentralSystem
+from bridge.ocpp201.meter_values import combined, samples
+from bridge.ocpp201.rpc import NOT_SENT, Call, CallError, NoAnswer, Outcome, Payload, Rpc, WebSocket
+from bridge.ocpp201.timestamps import rfc3339
+from bridge.settings import ChargerEntry
+
+CONFIGURE_AFTER_S: Final = 1.0  # the first limit after a boot goes before the sampling
+STOP_MAY_FOLLOW_S: Final = 30.0  # a unit may say Available before it says StopTransaction
+FORGET_AFTER_SAMPLES: Final = 3
+MAX_NOTES: Final = 64
+INVALID: Final[Payload] = {"idTokenInfo": {"status": "Invalid"}}  # where the central system does not say
+_CLOSE_POLICY_VIOLATION: Final = 1008
+
+Handler: TypeAlias = Callable[[Payload], Payload | Untranslatable]
+
+log = structlog.get_logger(__name__)
+
+
+class Unit:
+    """A connected unit; a `Session` of `bridge.ocpp201.server`.
+
+    Every request of the unit is read tolerantly, translated (`up`), answered by the central system and answered back in
+    the unit's dialect (`down`); what cannot be is quarantined whole and answered all the same. Submits ChargerBooted,
+    MeterSampled, SessionChanged and, for every `set_limit`, exactly one LimitAnswered. Only actions of its dialect are
+    ever sent to it.
+    """
+
+    def __init__(
+        self,
+        websocket: WebSocket,
+        entry: ChargerEntry,
+        central_system: CentralSystem,
+        transactions: Transactions,
+        quarantine: Quarantine,
+        submit: Callable[[Event], None],
+        clock: Callable[[], Now],
+        *,
+        dialect: Dialect = OCPP15,
+        call_timeout_s: float = 10.0,
+    ) -> None:
+        self.serial = entry.serial
+        self._entry = entry
+        self._hello_version: str = getattr(websocket, "hello_version", None) or ""
+        self._central_system = central_system
+        self._transactions = transactions
+        self._quarantine = quarantine
+        self._submit = submit
+        self._clock = clock
+        self._dialect = dialect
+        self._rpc = Rpc(
+            websocket,
+            self._answer,
+            DialectSchemas(dialect),
+            name=entry.serial,
+            call_timeout_s=call_timeout_s,
+            codes=dict(dialect.error_codes),
+            on_refused=self._frame_refused,
+        )
+        self._handlers: Mapping[str, Handler] = {
+            "Authorize": self._authorize,
+            "BootNotification": self._boot_notification,
+            "DataTransfer": self._data_transfer,
+            "DiagnosticsStatusNotification": self._diagnostics_status,
+            "FirmwareStatusNotification": self._firmware_status,
+            "Heartbeat": self._heartbeat,
+            "MeterValues": self._meter_values,
+            "StartTransaction": self._start_transaction,
+            "StatusNotification": self._status_notification,
+            "StopTransaction": self._stop_transaction,
+        }
+        self._request: tuple[str, Payload] = ("", {})
+        self._order: Call | None = None
+        self._booted = False
+        self._active = False
+        self._connectors: dict[int, up.ConnectorState] = {}
+        self._newest: dict[int, tuple[MeterSampled, int]] = {}
+        self._noted: set[tuple[str, ...]] = set()
+        self._configuring: asyncio.TimerHandle | None = None
+        self._missing_stops: dict[int, asyncio.TimerHandle] = {}
+        self._closing: asyncio.Task[None] | None = None
+
+    async def serve(self) -> None:
+        """Receive until the connection ends; every open order is answered then."""
+        self._follow_session()
+        try:
+            await self._rpc.run()
+        finally:
+            for timer in (self._configuring, *self._missing_stops.values()):
+                if timer is not None:
+                    timer.cancel()
+
+    async def is_alive(self, within_s: float) -> bool:
+        """Say whether the unit answers a ping in time."""
+        return await self._rpc.is_alive(within_s)
+
+    async def close(self, code: int, reason: str) -> None:
+        """End the connection, after the call in flight was given a moment."""
+        await self._rpc.close(code, reason)
+
+    def set_limit(self, effect: SetLimit) -> None:
+        """Write the limit and read it back; an older order that still waits is superseded and answered NOT_SENT."""
+        if self._order is not None:
+            self._rpc.withdraw(self._order)
+        order = down.limit_order(self._entry.profile.limit, self._entry.profile.phases, effect.limit_w)
+        self._order = self._rpc.post(*order.write, partial(self._limit_written, effect, order), urgent=True)
+
+    def _limit_written(self, effect: SetLimit, order: down.LimitOrder, outcome: Outcome) -> None:
+        if isinstance(outcome, NoAnswer):
+            self._limit_answered(effect, Answer.NOT_SENT if outcome is NOT_SENT else Answer.UNANSWERED, outcome)
+        elif isinstance(outcome, CallError) or not down.is_accepted(outcome):
+            self._limit_answered(effect, Answer.REFUSED, outcome)
+        elif self._entry.profile.limit.read_back:
+            self._rpc.post(*order.read_back, partial(self._limit_read_back, effect, order), urgent=True)
+        else:
+            self._limit_answered(effect, Answer.ACCEPTED, outcome)
+
+    def _limit_read_back(self, effect: SetLimit, order: down.LimitOrder, outcome: Outcome) -> None:
+        """Settle a written limit by what the unit says it holds; the write has left, so silence is UNANSWERED."""
+        if isinstance(outcome, NoAnswer):
+            self._limit_answered(effect, Answer.UNANSWERED, outcome)
+            return
+        held_w = None
+        if not isinstance(outcome, CallError):
+            held_w = down.limit_read_back(self._entry.profile.limit, self._entry.profile.phases, outcome)
+        answer = Answer.ACCEPTED if held_w == order.limit_w else Answer.REFUSED
+        self._limit_answered(effect, answer, outcome, held_w)
+
+    def _limit_answered(
+        self, effect: SetLimit, answer: Answer, outcome: Outcome, read_back_w: int | None = None
+    ) -> None:
+        if answer is not Answer.ACCEPTED:
+            log.warning("limit not set", unit=self.serial, limit_w=effect.limit_w, why=answer.value, answer=outcome)
+        self._submit(LimitAnswered(self.serial, effect.order, answer, read_back_w))
+
+    def _answer(self, action: str, payload: Payload) -> Payload | CallError:
+        """Answer one request of the unit; none of them waits for anything."""
+        message = self._dialect.from_unit.get(action)
+        if message is None:
+            return CallError("NotSupported", f"{action} is for the central system to send")
+        if self._closing is not None:
+            return CallError("SecurityError", "its identity was refused")
+        reading = read(message.request, payload)
+        self._request = (action, payload)
+        if isinstance(reading, Unreadable):
+            return self._set_aside(reading.why)
+        if reading.notes and (action, *reading.notes) not in self._noted and len(self._noted) < MAX_NOTES:
+            self._noted.add((action, *reading.notes))
+            log.info("request repaired", unit=self.serial, action=action, notes=reading.notes[:8])
+        answer = self._handlers[action](reading.message)
+        if isinstance(answer, Untranslatable):
+            return self._set_aside(answer.why)
+        return answer
+
+    def _set_aside(self, why: str) -> Payload:
+        """Quarantine the request at hand whole; the answer is one that keeps the unit from sending it for ever."""
+        action, now = self._request[0], self._clock()
+        self._quarantine.keep(self.serial, f"{action}: {why}", json.dumps(self._request), now)
+        return down.unreadable_answer(self._dialect, action, rfc3339(now.utc_ms))
+
+    def _frame_refused(self, frame: bytes, error: CallError) -> None:
+        text = frame.decode(errors="backslashreplace")
+        self._quarantine.keep(self.serial, f"{error.code}: {error.description}", text, self._clock())
+
+    def _forward(self, call: down.Call, connector: int = 1) -> Payload | None:
+        """Hand a translated request on; None if it is refused. Its meter values are telemetry like any station's."""
+        response = self._central_system.answer(self.serial, *call)
+        if "meterValue" in call.payload:
+            self._sampled(connector, call.payload["meterValue"], offline=call.payload.get("offline", False))
+        if isinstance(response, CallError):
+            why = f"{call.action} refused by the central system: {response.code} {response.description}"
+            self._quarantine.keep(self.serial, why, json.dumps(call), self._clock())
+            return None
+        return response
+
+    def _sampled(self, connector: int, meter_value: list[dict[str, Any]], *, offline: bool) -> None:
+        """Submit what was metered at one connector, added to what its neighbours last said; 0 is the main meter."""
+        received = self._clock()
+        for sample in samples(self.serial, meter_value, received, offline=offline):
+            if connector == up.WHOLE_UNIT or offline:
+                self._submit(sample)
+                continue
+            oldest_ms = received.monotonic_ms - FORGET_AFTER_SAMPLES * 1000 * self._entry.sample_interval_s
+            self._newest[connector] = (sample, received.monotonic_ms)
+            self._newest = {number: kept for number, kept in self._newest.items() if kept[1] >= oldest_ms}
+            parts = [kept for kept, _ in self._newest.values()]
+            self._submit(sample if len(parts) == 1 else combined(self.serial, parts))
+
+    def _boot_notification(self, message: Payload) -> Payload | Untranslatable:
+        call = up.boot_notification(message, self.serial, self._entry.profile, "Unknown" if self._booted else "PowerUp")
+        if isinstance(call, Untranslatable):
+            log.warning("unit refused", unit=self.serial, why=call.why)
+            self._closing = asyncio.get_running_loop().create_task(self.close(_CLOSE_POLICY_VIOLATION, "identity"))
+            return call
+        response = self._forward(call)
+        if response is None:
+            return down.boot_refusal(self._dialect, rfc3339(self._clock().utc_ms))
+        if response["status"] == "Accepted":
+            self._booted, self._active = True, False
+            self._newest.clear()
+            station = call.payload["chargingStation"]
+            firmware = station.get("firmwareVersion", self._hello_version)
+            self._submit(ChargerBooted(self.serial, station["model"], firmware))
+            if self._configuring is not None:
+                self._configuring.cancel()
+            later = asyncio.get_running_loop().call_later
+            self._configuring = later(CONFIGURE_AFTER_S, self._configure_sampling)
+        return down.boot_answer(self._dialect, response)
+
+    def _configure_sampling(self) -> None:
+        """Ask the unit what it samples; the answer decides what is written."""
+        self._ask_sampling(self._sampling_asked)
+
+    def _ask_sampling(self, then: Callable[[dict[str, str | None]], None]) -> None:
+        """Ask what the unit samples and hand on what is not as its charger profile says, with what it says instead."""
+        wanted = down.wanted_sampling(self._entry.profile.sampling, self._entry.sample_interval_s)
+
+        def answered(outcome: Outcome) -> None:
+            if not isinstance(outcome, NoAnswer):
+                then(down.differences(wanted, {} if isinstance(outcome, CallError) else outcome))
+
+        if wanted:
+            self._rpc.post(*down.get_configuration(wanted), answered)
+
+    def _sampling_asked(self, different: dict[str, str | None]) -> None:
+        """Write only what is different, since units keep it in flash, and read it back."""
+        wanted = down.wanted_sampling(self._entry.profile.sampling, self._entry.sample_interval_s)
+        for key in different:
+            self._rpc.post(*down.change_configuration(key, wanted[key]), lambda _: None)
+        if different:
+            self._ask_sampling(self._sampling_read_back)
+
+    def _sampling_read_back(self, different: dict[str, str | None]) -> None:
+        if different:
+            log.warning("unit does not sample as ordered", unit=self.serial, holds=different)
+
+    def _heartbeat(self, _message: Payload) -> Payload:
+        response = self._forward(up.heartbeat()) or {"currentTime": rfc3339(self._clock().utc_ms)}
+        return down.heartbeat_answer(response)
+
+    def _authorize(self, message: Payload) -> Payload:
+        return down.authorize_answer(self._dialect, self._authorized(message["idTag"]))
+
+    def _authorized(self, id_tag: str) -> Payload:
+        """What the central system says of an idTag; where it says nothing, Invalid."""
+        return self._forward(up.authorize(id_tag)) or INVALID
+
+    def _status_notification(self, message: Payload) -> Payload:
+        received_ms = self._clock().utc_ms
+        mint = self._transactions.mint_event_id
+        for call in up.status_notification(self._dialect, message, received_ms, self._connectors, mint):
+            self._forward(call)
+        connector = message["connectorId"]
+        self._connectors[connector] = up.connector_state(self._dialect, message)
+        self._expect_stop(connector, self._connectors[connector].status)
+        return {}
+
+    def _expect_stop(self, connector: int, status: str) -> None:
+        """Give up a transaction whose connector is Available and whose stop does not come."""
+        timer = self._missing_stops.pop(connector, None)
+        if timer is not None:
+            timer.cancel()
+        transaction = self._transactions.open_on(self.serial, connector)
+        if status == "Available" and transaction is not None:
+            later = asyncio.get_running_loop().call_later
+            self._missing_stops[connector] = later(STOP_MAY_FOLLOW_S, self._abandon, transaction)
+
+    def _abandon(self, transaction: Transaction) -> None:
+        if not transaction.ended:
+            log.warning("transaction never stopped: ended", unit=self.serial, number=transaction.number)
+            seq_no = self._transactions.end(transaction, "")
+            self._forward(up.transaction_abandoned(transaction, seq_no, self._clock().utc_ms))
+            self._follow_session()
+
+    def _start_transaction(self, message: Payload) -> Payload | Untranslatable:
+        received_ms = self._clock().utc_ms
+        connector = message["connectorId"] or 1
+        raw = message.get("timestamp")
+        believable = raw if instant(raw, received_ms).raw is None else None
+        start = self._transactions.start(
+            self.serial, connector, message["idTag"], message.get("meterStart"), believable
+        )
+        if start is None:
+            return Untranslatable("too many open transactions")
+        if not start.is_new:
+            return down.start_answer(self._dialect, start.transaction.number, self._authorized(message["idTag"]))
+        if start.left_open is not None:
+            self._abandon(start.left_open)
+        seq_no = self._transactions.take_seq_no(start.transaction)
+        call = up.transaction_started(message, start.transaction, seq_no, received_ms)
+        response = self._forward(call, connector)
+        self._follow_session()
+        return down.start_answer(self._dialect, start.transaction.number, response or INVALID)
+
+    def _meter_values(self, message: Payload) -> Payload:
+        received_ms = self._clock().utc_ms
+        readings = meter_readings(message["values"])
+        if readings.unreadable:
+            self._set_aside("; ".join(readings.unreadable[:4]))
+        connector = message["connectorId"]
+        transaction = self._transaction_of(connector, message.get("transactionId"))
+        if transaction is None:
+            calls = up.meter_values(readings.sets, connector, received_ms)
+        else:
+            take_seq_no = partial(self._transactions.take_seq_no, transaction)
+            calls = up.transaction_updated(readings.sets, transaction, take_seq_no, received_ms)
+        calls += up.temperatures(readings.sets, connector, received_ms, self._transactions.mint_event_id)
+        for call in calls:
+            self._forward(call, connector)
+        if transaction is not None:
+            self._follow_session()
+        return {}
+
+    def _transaction_of(self, connector: int, number: int | None) -> Transaction | None:
+        """The transaction a sample belongs to: the one it names, else the open one of its connector.
+
+        A number that was never handed out here begins a recovered transaction; -1 and 0 mean that there is none.
+        """
+        named = None if number is None else self._transactions.find(self.serial, number)
+        if named is not None:
+            return None if named.ended else named
+        running = self._transactions.open_on(self.serial, connector)
+        if running is not None or number is None or number <= 0:
+            return running
+        start = self._transactions.recover(self.serial, number, connector or None, f"number {number}")
+        if start is None or start.transaction.ended:
+            return None
+        self._recovered(start.transaction)
+        return start.transaction
+
+    def _recovered(self, transaction: Transaction) -> None:
+        log.warning("transaction unknown: recovered", unit=self.serial, number=transaction.number)
+        seq_no = self._transactions.take_seq_no(transaction)
+        self._forward(up.transaction_recovered(transaction, seq_no, self._clock().utc_ms))
+
+    def _stop_transaction(self, message: Payload) -> Payload | Untranslatable:
+        received_ms = self._clock().utc_ms
+        readings = meter_readings(message.get("transactionData", []))
+        if readings.unreadable:
+            self._set_aside("; ".join(readings.unreadable[:4]))
+        stop_key = json.dumps([message["transactionId"], message.get("meterStop"), message.get("timestamp")])
+        transaction = self._transactions.find(self.serial, message["transactionId"]) or self._only_open(message)
+        is_known = transaction is not None
+        if transaction is None:
+            start = self._transactions.recover(self.serial, message["transactionId"], None, f"stop {stop_key}")
+            if start is None:
+                return Untranslatable("unknown transaction, and too many open ones")
+            transaction = start.transaction
+            if start.is_new:
+                self._recovered(transaction)
+        if transaction.ended:
+            return {} if transaction.stop_key == stop_key else Untranslatable("the transaction has already ended")
+        seq_no = self._transactions.end(transaction, stop_key)
+        call = up.transaction_ended(message, readings.sets, transaction, seq_no, received_ms)
+        response = self._forward(call if is_known else up.recovered_ended(call), transaction.connector or 1) or {}
+        self._newest.pop(transaction.connector or 1, None)
+        self._follow_session()
+        return down.stop_answer(self._dialect, response)
+
+    def _only_open(self, message: Payload) -> Transaction | None:
+        """The one open transaction, if an unknown stop can be meant for it: same idTag, meter not below its start."""
+        running = self._transactions.open_of(self.serial)
+        if len(running) != 1:
+            return None
+        same_tag = message.get("idTag", running[0].id_tag).casefold() == running[0].id_tag.casefold()
+        below = message.get("meterStop", running[0].meter_start_wh or 0) < (running[0].meter_start_wh or 0)
+        return running[0] if same_tag and not below else None
+
+    def _follow_session(self) -> None:
+        """Submit whether a vehicle is served, where that has changed."""
+        active = bool(self._transactions.open_of(self.serial))
+        if active != self._active:
+            self._active = active
+            self._submit(SessionChanged(self.serial, active))
+
+    def _data_transfer(self, message: Payload) -> Payload | Untranslatable:
+        call = up.data_transfer(message)
+        if isinstance(call, Untranslatable):
+            return call
+        return down.data_transfer_answer(self._forward(call) or {"status": "Rejected"})
+
+    def _diagnostics_status(self, message: Payload) -> Payload:
+        self._forward(up.log_status_notification(self._dialect, message))
+        return {}
+
+    def _firmware_status(self, message: Payload) -> Payload:
+        self._forward(up.firmware_status_notification(self._dialect, message))
+        return {}
