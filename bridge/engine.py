@@ -56,7 +56,8 @@ class Engine:
     """Runs one site. `submit` is synchronous and cheap; the work is done once for all events of one loop turn.
 
     `deliver` takes the effects of each event in order and must not raise. `failed` is called once with a sentence when
-    the process should end and be restarted by its supervisor: the journal is lost, or a promise was broken.
+    the process should end and be restarted by its supervisor: the journal is lost, or a promise was broken. `call_soon`
+    runs a function in the next loop turn, `wake_at` asks for `flush` at a monotonic time.
     """
 
     def __init__(
@@ -66,12 +67,14 @@ class Engine:
         deliver: Callable[[Sequence[Effect]], None],
         failed: Callable[[str], None],
         call_soon: Callable[[Callable[[], None]], object],
+        wake_at: Callable[[Millis | None], None] = lambda _: None,
     ) -> None:
         self._journal = journal
         self._clock = clock
         self._deliver = deliver
         self._failed = failed
         self._call_soon = call_soon
+        self._wake_at = wake_at
         self._waiting: list[tuple[Event, Now]] = []
         self._scheduled = False
         self._journal_lost = False
@@ -95,6 +98,7 @@ class Engine:
         if broken is not None:
             events.append(InvariantBroken(broken))
         self._process([(event, now) for event in events])
+        self.flush()
         self.snapshot()
 
     def _recover(self) -> str | None:
@@ -133,6 +137,7 @@ class Engine:
             self._process([(Woke(), now)])
         if self._since_snapshot >= SNAPSHOT_EVERY:
             self.snapshot()
+        self._wake_at(self.next_deadline())
 
     def due(self, now: Now) -> bool:
         """Whether the site wants to be woken now."""
@@ -181,10 +186,13 @@ class Engine:
     def _break(self, sequence: int, event: Event, problem: AssertionError) -> None:
         self._broken = True
         why = f"{type(event).__name__}: {problem}"
-        log.critical("a promise would be broken: the event is set aside, restarting in FALLBACK", event=event, why=why)
+        log.critical("a promise would be broken: the event is set aside, restarting in FALLBACK", what=event, why=why)
         if not self._journal_lost:
-            self._journal.set_aside(sequence, why)
-            self._journal.append([codec.record(InvariantBroken(why), self._clock())])
+            try:
+                self._journal.set_aside(sequence, why)
+                self._journal.append([codec.record(InvariantBroken(why), self._clock())])
+            except JournalError as lost:
+                log.critical("nor can that be recorded", why=str(lost))
         self._failed(f"a promise would be broken by {why}")
 
 

@@ -99,5 +99,5 @@ def _plain_decoder(kind: Any) -> Callable[[Any], Any]:
     if isinstance(kind, type) and issubclass(kind, Enum):
         return kind
     if kind in (int, float, str, bool):
-        return lambda data: data if kind is not float else float(data)
+        return lambda data: data
     raise TypeError(f"{kind!r} cannot be recorded")

@@ -1,0 +1,206 @@
+"""The composition root: the one place that knows every room, starts and stops them in order, and carries effects."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import structlog
+
+from bridge.core.messages import (
+    AlarmChanged,
+    Alive,
+    Confirm,
+    Effect,
+    LimitChanged,
+    LinkStateChanged,
+    PointChanged,
+    SetLimit,
+    Terminate,
+)
+from bridge.core.status import describe
+from bridge.engine import Engine
+from bridge.iec104.c104_stack import C104Stack
+from bridge.iec104.listener import Listener
+from bridge.iec104.outstation import OutstationPlan
+from bridge.legacy.hello import hello_connection
+from bridge.legacy.quarantine import Quarantine
+from bridge.legacy.transactions import Transactions
+from bridge.legacy.unit import Unit
+from bridge.ocpp201.central_system import CentralSystem
+from bridge.ocpp201.server import Server
+from bridge.ocpp201.station import Station
+from bridge.settings import ChargerEntry, Settings, plan
+from bridge.store.database import Database
+from bridge.store.journal import Journal
+from bridge.store.shelf import Shelf
+from bridge.timers import ALIVE_EVERY_S, Calendar, WakeUp, boot_id, system_clock
+from bridge.web.api import create_app
+from bridge.web.server import WebServer
+
+log = structlog.get_logger()
+
+EXIT_RESTART = 70  # the supervisor is asked to start the service anew
+LAST_CUTS_S = 2.0  # what a failing service still gives its cuts to leave
+JOURNAL_DAYS = 30
+DAY_MS = 24 * 3600 * 1000
+
+
+class App:
+    """One running bridge. `failure` is the sentence for which it wants to be restarted, None while all is well."""
+
+    def __init__(self, settings: Settings) -> None:
+        loop = asyncio.get_running_loop()
+        self._settings = settings
+        self._plan = plan(settings)
+        self.ready = False
+        self.failure: str | None = None
+        self.stopping = asyncio.Event()
+        self._database = Database(settings.data_dir / "bridge.db")
+        self._journal = Journal(self._database)
+        self._wake_up = WakeUp(loop, system_clock, self._wake)
+        self.engine = Engine(self._journal, system_clock, self._deliver, self._failed, loop.call_soon, self._wake_up.at)
+        self._calendar = Calendar()
+        self._alive: asyncio.TimerHandle | None = None
+        self.outstation = self._new_outstation()
+        self.chargers = self._new_charger_server(Shelf(self._database))
+        self.web = WebServer(create_app(self.status, lambda: self.ready), settings.http.host, settings.http.port)
+
+    def _new_outstation(self) -> Listener | C104Stack:
+        wanted, timers = self._settings.iec104, self._settings.iec104.profile.timers
+        outstation_plan = OutstationPlan(
+            host=wanted.host,
+            port=wanted.port,
+            points=self._plan.points,
+            k=timers.k,
+            w=timers.w,
+            t1_s=timers.t1_s,
+            t2_s=timers.t2_s,
+            t3_s=timers.t3_s,
+        )
+        stack: Callable[..., Listener | C104Stack] = C104Stack if wanted.stack == "c104" else Listener
+        return stack(outstation_plan, self.engine.submit, system_clock)
+
+    def _new_charger_server(self, shelf: Shelf) -> Server:
+        settings = self._settings
+        central = CentralSystem(frozenset(settings.site.id_tags), system_clock)
+        transactions, quarantine = Transactions(shelf), Quarantine(shelf)
+        submit = self.engine.submit
+
+        def station(websocket: Any, entry: ChargerEntry) -> Station:
+            return Station(websocket, entry, central, submit, system_clock)
+
+        def unit(websocket: Any, entry: ChargerEntry) -> Unit:
+            return Unit(websocket, entry, central, transactions, quarantine, submit, system_clock)
+
+        entries: Mapping[str, ChargerEntry] = {entry.serial: entry for entry in settings.chargers}
+        hellos = sorted({entry.profile.hello for entry in settings.chargers if entry.profile.hello})
+        return Server(
+            settings.ocpp.host,
+            settings.ocpp.port,
+            entries,
+            {"ocpp2.0.1": station, "ocpp1.5": unit},
+            submit,
+            system_clock,
+            connection_class=hello_connection(hellos),
+        )
+
+    def status(self) -> dict[str, Any]:
+        """The status of the site, as the status API gives it."""
+        return describe(self.engine.site, system_clock())
+
+    async def start(self) -> None:
+        """Take up the limit where the journal ends, then open the listeners."""
+        began = time.monotonic()
+        self.engine.start(self._plan, boot_id())
+        self._mark_alive()
+        await self.chargers.open()
+        await self.outstation.open()
+        await self.web.open()
+        self._calendar.daily(self._prune, hour=3)
+        self._calendar.start()
+        self.ready = True
+        log.info(
+            "ready",
+            site=self._plan.name,
+            iec104=f"{self._settings.iec104.host}:{self.outstation.port}",
+            ocpp=f"{self._settings.ocpp.host}:{self.chargers.port}",
+            http=f"{self._settings.http.host}:{self.web.port}",
+            chargers=len(self._plan.chargers),
+            limit_w=self.engine.site.limit.power_w,
+            source=self.engine.site.limit.source.value,
+            seconds=round(time.monotonic() - began, 3),
+        )
+
+    async def stop(self) -> None:
+        """Close the listeners, then the journal; chargers keep what they were last told."""
+        self.ready = False
+        self._calendar.stop()
+        if self._alive is not None:
+            self._alive.cancel()
+        await self.outstation.close()
+        await self.chargers.close()
+        self.engine.flush()
+        self.engine.snapshot()
+        self._wake_up.cancel()
+        await self.web.close()
+        self._database.close()
+        log.info("stopped", limit_w=self.engine.site.limit.power_w)
+
+    def _wake(self) -> None:
+        self.engine.flush()
+
+    def _mark_alive(self) -> None:
+        self.engine.submit(Alive())
+        self._alive = asyncio.get_running_loop().call_later(ALIVE_EVERY_S, self._mark_alive)
+
+    def _prune(self) -> None:
+        before_utc_ms = system_clock().utc_ms - JOURNAL_DAYS * DAY_MS
+        if self._journal.prune(before_utc_ms):
+            asyncio.get_running_loop().call_later(1.0, self._prune)
+
+    def _failed(self, why: str) -> None:
+        self.failure = why
+        asyncio.get_running_loop().call_later(LAST_CUTS_S, self.stopping.set)
+
+    def _deliver(self, effects: Sequence[Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case PointChanged():
+                    self.outstation.publish(effect)
+                case SetLimit():
+                    log.info("order", charger=effect.serial, limit_w=effect.limit_w, order=effect.order)
+                    self.chargers.set_limit(effect)
+                case Confirm():
+                    reason = effect.reason.value if effect.reason else None
+                    log.info("setpoint decided", command=effect.command, accepted=reason is None, reason=reason)
+                    self.outstation.confirm(effect)
+                case Terminate():
+                    log.info("limit reached", command=effect.command)
+                    self.outstation.terminate(effect)
+                case LimitChanged():
+                    log.info("limit in force", limit_w=effect.limit_w, source=effect.source)
+                case LinkStateChanged():
+                    log.info("link supervision", before=effect.before, after=effect.after)
+                case AlarmChanged():
+                    log.warning("alarm", alarm=effect.alarm, subject=effect.subject, open=effect.open)
+
+
+async def run(settings: Settings) -> int:
+    """Serve until SIGTERM or SIGINT. The exit code: 0 after a signal, 70 if the service wants to be started anew."""
+    app = App(settings)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, app.stopping.set)
+    try:
+        await app.start()
+        await app.stopping.wait()
+    finally:
+        await app.stop()
+    if app.failure is not None:
+        log.critical("ending to be started anew", why=app.failure)
+        return EXIT_RESTART
+    return 0

@@ -1,0 +1,162 @@
+"""The command line: `gridlimit run | check | lab | scenario | simulate | prove`."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import structlog
+import typer
+from rich.console import Console
+
+from bridge import __version__
+from bridge.settings import ConfigError, Settings, load, warnings
+
+app = typer.Typer(
+    name="gridlimit",
+    help="Carries a grid operator's power limit over IEC 60870-5-104 to a park of EV chargers, and never exceeds it.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+out = Console(soft_wrap=True)
+err = Console(stderr=True, soft_wrap=True)
+
+EXIT_CONFIG = 78  # EX_CONFIG: a supervisor need not try again
+
+ConfigOption = Annotated[
+    Path | None, typer.Option("--config", "-c", help="The configuration file (YAML); GRIDLIMIT_* overrides it.")
+]
+
+
+def set_up_logging(*, as_json: bool) -> None:
+    """One line for each transition, to standard error: for a person, or as JSON."""
+    renderer: structlog.typing.Processor = (
+        structlog.processors.JSONRenderer()
+        if as_json
+        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=28)
+    )
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.dict_tracebacks if as_json else structlog.processors.format_exc_info,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+
+
+def _settings(config: Path | None) -> Settings:
+    try:
+        return load(config)
+    except ConfigError as error:
+        for problem in error.problems:
+            err.print(problem, style="red", markup=False, highlight=False)
+        raise typer.Exit(EXIT_CONFIG) from None
+
+
+@app.command()
+def run(
+    config: ConfigOption = None,
+    log_json: Annotated[bool, typer.Option(help="Log JSON lines.")] = False,
+) -> None:
+    """Serve until SIGTERM."""
+    set_up_logging(as_json=log_json)
+    settings = _settings(config)
+    from bridge.app import run as serve  # noqa: PLC0415  `check` needs none of the rooms
+    from bridge.store.database import StoreError  # noqa: PLC0415
+
+    try:
+        import uvloop  # noqa: PLC0415  present where it can be built
+
+        code = uvloop.run(serve(settings))
+    except ImportError:
+        code = asyncio.run(serve(settings))
+    except (OSError, StoreError) as error:
+        err.print(f"cannot start: {error}", style="red", markup=False, highlight=False)
+        raise typer.Exit(1) from None
+    raise typer.Exit(code)
+
+
+@app.command()
+def check(config: ConfigOption = None) -> None:
+    """Say what is wrong with a configuration, or what will run."""
+    settings = _settings(config)
+    site, fallback, iec104 = settings.site, settings.fallback, settings.iec104
+    hold = "for ever" if fallback.hold_s is None else f"for {fallback.hold_s:g} s"
+    lines = [
+        f"site        {site.name}: connection {site.capacity_w} W, setpoints from {site.min_limit_w} W"
+        + (" and exactly 0 W" if site.allow_zero else ", 0 W refused"),
+        f"start       {site.at_start_w} W until the first setpoint ever",
+        f"fallback    hold the last limit {hold}, then {fallback.limit_w} W; on return: {fallback.on_return.value}",
+        f"iec104      {iec104.host}:{iec104.port}, common address {iec104.common_address}, stack {iec104.stack},"
+        f" DSO profile {iec104.dso_profile}",
+        f"ocpp        {settings.ocpp.host}:{settings.ocpp.port}, {len(settings.chargers)} chargers",
+        *(
+            f"  charger   {entry.serial}: {entry.charger_profile}, {entry.minimum_w}-{entry.maximum_w} W, points from"
+            f" {1000 + 10 * entry.index}" + (", out of service" if entry.out_of_service else "")
+            for entry in settings.chargers
+        ),
+        f"http        http://{settings.http.host}:{settings.http.port}/status",
+        f"data        {settings.data_dir}",
+    ]
+    for line in lines:
+        out.print(line, markup=False, highlight=False)
+    for warning in warnings(settings):
+        out.print(f"warning: {warning}", style="yellow", markup=False, highlight=False)
+
+
+@app.command()
+def prove(
+    seed: Annotated[int, typer.Argument(help="The first seed.")],
+    seeds: Annotated[int, typer.Option(help="How many seeds to play.")] = 1,
+    hours: Annotated[float, typer.Option(help="Hours of virtual time for each.")] = 2.0,
+) -> None:
+    """Play seeded worlds on virtual time and check the promises of the limit after every step."""
+    from bridge.lab.virtual import Violation, prove as play  # noqa: I001, PLC0415  the lab is no part of the service
+
+    set_up_logging(as_json=False)
+    totals = {"hours": 0.0, "steps": 0, "faults": 0, "orders": 0, "setpoints": 0, "terminations": 0}
+    for number in range(seed, seed + seeds):
+        try:
+            tally = play(number, hours)
+        except (Violation, AssertionError) as violation:
+            err.print(f"seed {number}: {violation}", style="red", markup=False, highlight=False)
+            raise typer.Exit(1) from None
+        for name in totals:
+            totals[name] += getattr(tally, name)
+    figures = ", ".join(f"{value:g} {name}" for name, value in totals.items())
+    out.print(f"{seeds} seeds from {seed}: {figures}, 0 violations", markup=False, highlight=False)
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    out.print(__version__, highlight=False)
+
+
+def _mount_lab() -> None:
+    """Add the commands that play the rest of the world; what they need of the extra `lab` is not needed to run."""
+    from bridge.lab.control_centre import control_centre_app  # noqa: PLC0415
+    from bridge.lab.lab import lab  # noqa: PLC0415
+    from bridge.lab.scenario import scenario_app  # noqa: PLC0415
+    from bridge.lab.simulate import simulate_app  # noqa: PLC0415
+
+    simulate_app.add_typer(control_centre_app, name="control-centre")
+    app.add_typer(simulate_app, name="simulate")
+    app.add_typer(scenario_app, name="scenario")
+    app.command()(lab)
+
+
+def main() -> None:
+    """Run the command line."""
+    if len(sys.argv) < 2 or sys.argv[1] not in {"run", "check", "version"}:  # noqa: PLR2004  the first word
+        _mount_lab()
+    app()
