@@ -177,6 +177,7 @@ class Csms:
             station.accepted = answer["status"] == "Accepted"
         if isinstance(answer, CallError):
             self._complain(identity, f"{action}: {answer.code} {answer.description}")
+        log.info("csms: %s %s %s -> %s", identity, action, payload, answer)
         async with self._news:
             self.told.append(Told(identity, action, payload, answer))
             self._news.notify_all()
