@@ -96,8 +96,8 @@ def check(config: ConfigOption = None) -> None:
         + (" and exactly 0 W" if site.allow_zero else ", 0 W refused"),
         f"start       {site.at_start_w} W until the first setpoint ever",
         f"fallback    hold the last limit {hold}, then {fallback.limit_w} W; on return: {fallback.on_return.value}",
-        f"iec104      {iec104.host}:{iec104.port}, common address {iec104.common_address}, stack {iec104.stack},"
-        f" DSO profile {iec104.dso_profile}",
+        f"iec104      {iec104.host}:{iec104.port}, common address {iec104.common_address}",
+        f"            stack {iec104.stack}, DSO profile {iec104.dso_profile}",
         f"ocpp        {settings.ocpp.host}:{settings.ocpp.port}, {len(settings.chargers)} chargers",
         *(
             f"  charger   {entry.serial}: {entry.charger_profile}, {entry.minimum_w}-{entry.maximum_w} W, points from"

@@ -63,11 +63,9 @@ def test_after_fallback_a_returned_link_keeps_the_fallback_until_a_fresh_setpoin
     site.wait(301)
     site.link_up()
     site.wait(86_400)
-    assert site.site.link.state is LinkState.RECOVERY
-    assert site.site.limit.power_w == 10_000
+    assert (site.site.link.state, site.site.limit.power_w) == (LinkState.RECOVERY, 10_000)
     site.setpoint(30_000.0)
-    assert site.site.link.state is LinkState.CONNECTED
-    assert site.site.limit.power_w == 30_000
+    assert (site.site.link.state, site.site.limit.power_w) == (LinkState.CONNECTED, 30_000)
 
 
 def test_a_refused_setpoint_does_not_end_the_fallback(bench: Make) -> None:

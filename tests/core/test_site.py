@@ -14,6 +14,7 @@ from bridge.core.messages import (
     ChargerConnected,
     ChargerDisconnected,
     Confirm,
+    Event,
     InvariantBroken,
     JournalLost,
     LinkChanged,
@@ -190,7 +191,7 @@ def test_a_site_survives_its_snapshot_to_the_letter(bench: Make) -> None:
 @pytest.mark.parametrize("value", [20_000.5, float("nan"), float("inf"), -0.0])
 def test_every_event_survives_its_record(bench: Make, value: float) -> None:
     site = bench(2)
-    events = [Started("b", site.plan), Alive(), LinkChanged(1), MeterSampled(A, UTC_MS, power_w=1)]
+    events: list[Event] = [Started("b", site.plan), Alive(), LinkChanged(1), MeterSampled(A, UTC_MS, power_w=1)]
     for event in events:
         assert codec.replayed(codec.record(event, site.now)) == (event, site.now)
     event = SetpointReceived(1, "m", value, None, 5, tag_valid=False)

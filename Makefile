@@ -1,0 +1,54 @@
+# Everything a person or CI runs. `make lab` and `make test` need Python >= 3.11, make and the package registries only.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PLAY   ?= stay
+SEEDS  ?= 2000
+JOBS   ?= 2
+
+.PHONY: help install lab test lint format lock prove clean
+
+help:
+	@echo "make lab            the whole chain on loopback: plays T1-T4, shows it live, stays up (PLAY=once: ends after them)"
+	@echo "make test           test suite, linters, types, import walls"
+	@echo "make install        sets up .venv"
+	@echo "make prove          seeded worlds on virtual time (SEEDS=$(SEEDS))"
+	@echo "make lock           compiles requirements-*.txt anew from pyproject.toml"
+
+install: $(VENV)/.installed
+
+$(VENV)/.installed: requirements-dev.txt pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --require-hashes -r requirements-dev.txt
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+lab: install
+	$(BIN)/gridlimit lab --play $(PLAY)
+
+test: install lint
+	$(BIN)/pytest -n $(JOBS) --dist worksteal
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: install
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+prove: install
+	$(BIN)/gridlimit prove 1000 --seeds $(SEEDS)
+
+COMPILE = $(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe --no-header --no-emit-index-url \
+	--no-emit-trusted-host --no-emit-find-links
+
+lock:
+	$(COMPILE) --upgrade --output-file requirements.txt pyproject.toml
+	$(COMPILE) --constraint requirements.txt --extra lab --output-file requirements-lab.txt pyproject.toml
+	$(COMPILE) --constraint requirements-lab.txt --extra lab --extra dev --output-file requirements-dev.txt pyproject.toml
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
