@@ -244,13 +244,13 @@ class Connection:
             self._information(first, second, octets[4:], now_ms, events)
         elif first & 3 == 1:
             if first != 1 or len(octets) != MINIMUM_LENGTH:
-                raise ProtocolError(f"malformed S-frame {octets.hex()}")
+                raise ProtocolError(f"malformed S-frame {octets[:4].hex()} of {len(octets)} octets")
             if self.state is State.STOPPED:
                 raise ProtocolError("S-frame before STARTDT")
             self._confirmed(second, events)
         else:
             if octets[0] not in _UNNUMBERED or first >> 8 or second or len(octets) != MINIMUM_LENGTH:
-                raise ProtocolError(f"illegal U-frame {octets.hex()}")
+                raise ProtocolError(f"illegal U-frame {octets[:4].hex()} of {len(octets)} octets")
             self._unnumbered(octets[0], now_ms, events)
 
     def _information(self, first: int, second: int, asdu: bytes, now_ms: Millis, events: list[Event]) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -93,6 +94,13 @@ class FakeSite:
     ) -> None:
         point = self.points.by_address[PointAddress(common_address, ioa)]
         self.listener.publish(PointChanged(point, value, quality, utc_ms, report))
+
+
+async def eventually(condition: Callable[[], bool], within_s: float = 5) -> None:
+    """Wait until `condition` holds; TimeoutError if it does not in time."""
+    async with asyncio.timeout(within_s):
+        while not condition():  # noqa: ASYNC110  what is waited for is not always announced
+            await asyncio.sleep(0.001)
 
 
 @asynccontextmanager

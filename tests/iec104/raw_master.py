@@ -110,7 +110,7 @@ class RawMaster:
             if self.confirm:
                 self.supervise()
             type_id, number, cause, originator, address = struct.unpack_from("<BBBBH", frame, 6)
-            assert not number & 0x80, "SQ=1"
+            assert type_id > 40 or not number & 0x80, "SQ=1"
             flags = bool(cause & 0x40), bool(cause & 0x80)
             return Seen(type_id, number, cause & 0x3F, *flags, originator, address, frame[12:])
 
