@@ -30,9 +30,9 @@ def charging_profile(identity: int = 1, **more: Any) -> dict[str, Any]:
     }
 
 
-def installed(*profiles: dict[str, Any]) -> ChargingProfiles:
+def installed(*charging_profiles: dict[str, Any]) -> ChargingProfiles:
     memory = ChargingProfiles()
-    for each in profiles:
+    for each in charging_profiles:
         assert memory.install(0, each, None) is None
     return memory
 
