@@ -291,7 +291,9 @@ class Rpc:
         return True
 
     async def is_alive(self, within_s: float) -> bool:
-        """Ping the peer and say whether it answered in time."""
+        """Ping the peer and say whether it answered in time; a connection that is closing is not alive."""
+        if self._websocket.state is not State.OPEN:
+            return False
         try:
             async with asyncio.timeout(within_s):
                 await (await self._websocket.ping())

@@ -70,6 +70,7 @@ MakeSession: TypeAlias = Callable[[WebSocket, ChargerEntry], Session]
 @dataclass(frozen=True, slots=True)
 class _Live:
     session: Session
+    connection: ServerConnection
     address: str
 
 
@@ -204,7 +205,7 @@ class Server:
     async def _make_way(self, serial: str, newcomer: ServerConnection) -> _Refusal | None:
         """Let a newcomer take the place of a dead connection or of one from its own address, and no other.
 
-        At most three times a minute and serial, so that two units with one serial cannot make each other flap.
+        A live one gives way at most three times a minute, so that two units with one serial cannot flap for ever.
         """
         live = self._live.get(serial)
         if live is None:
@@ -221,11 +222,11 @@ class Server:
             why = "the serial was decided on meanwhile"
         elif current is live and alive and live.address.rpartition(":")[0] != _host(newcomer):
             why = f"serial is connected and alive from {live.address}"
-        elif current is live and not self._may_swap(serial):
+        elif current is live and alive and not self._may_swap(serial):
             why = f"serial changed its connection {MAX_SWAPS_PER_MINUTE} times within a minute"
         elif current is live:
             log.info("charger reconnects", serial=serial, before=live.address, now=_address(newcomer), was_alive=alive)
-            self._retire(serial, live)
+            self._retire(serial, live, drain=alive)
         return _Refusal(HTTPStatus.CONFLICT, why) if why else None
 
     def _may_swap(self, serial: str) -> bool:
@@ -236,13 +237,16 @@ class Server:
         swaps.append(now_ms)
         return True
 
-    def _retire(self, serial: str, live: _Live) -> None:
-        """Take a session out of use at once and let its connection end by itself."""
+    def _retire(self, serial: str, live: _Live, *, drain: bool) -> None:
+        """Take a session out of use at once; a live connection may end in good order, a dead one holds no place."""
         del self._live[serial]
         self._submit(ChargerDisconnected(serial))
-        task = asyncio.get_running_loop().create_task(live.session.close(_CLOSE_REPLACED, "connected anew"))
-        self._closing.add(task)
-        task.add_done_callback(self._closing.discard)
+        if drain:
+            task = asyncio.get_running_loop().create_task(live.session.close(_CLOSE_REPLACED, "connected anew"))
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
+        else:
+            live.connection.transport.abort()
 
     def _select_subprotocol(self, connection: ServerConnection, offered: Sequence[Subprotocol]) -> Subprotocol | None:
         protocol = Subprotocol(self._admitted[connection].profile.protocol)  # _admit has just put it there
@@ -258,7 +262,7 @@ class Server:
             log.warning("charger refused", serial=serial, address=address, why="connected at the same moment")
             await connection.close(_CLOSE_TRY_AGAIN, "connected at the same moment")
             return
-        live = _Live(self._sessions[entry.profile.protocol](connection, entry), address)
+        live = _Live(self._sessions[entry.profile.protocol](connection, entry), connection, address)
         self._live[serial] = live
         log.info("charger connected", serial=serial, address=address, protocol=entry.profile.protocol)
         self._submit(ChargerConnected(serial))
@@ -280,7 +284,8 @@ def _counted(connection_class: type[ServerConnection], server: Server) -> type[S
         def connection_made(self, transport: asyncio.BaseTransport) -> None:
             super().connection_made(transport)
             self.opening = True
-            if not server.entered(self):
+            self.one_too_many = not server.entered(self)
+            if self.one_too_many:
                 self.transport.abort()
 
         async def handshake(self, *arguments: Any, **options: Any) -> None:
@@ -288,7 +293,7 @@ def _counted(connection_class: type[ServerConnection], server: Server) -> type[S
                 await super().handshake(*arguments, **options)
             finally:
                 self.opened()
-                if self.response is None or self.protocol.handshake_exc is not None:
+                if not self.one_too_many and (self.request is None or self.protocol.handshake_exc is not None):
                     why = str(self.protocol.handshake_exc or "no whole request in time")
                     log.warning("no handshake", address=_address(self), why=why[:200])
 
