@@ -72,4 +72,5 @@ class Calendar:
 
     def stop(self) -> None:
         """End without waiting for work that runs."""
-        self._scheduler.shutdown(wait=False)
+        if self._scheduler.running:
+            self._scheduler.shutdown(wait=False)

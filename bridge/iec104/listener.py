@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable
+from typing import cast
 
 import structlog
 
@@ -92,8 +93,8 @@ class Link(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Admit the control centre while there is room."""
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101  create_server makes no other
-        self._transport = transport
+        # uvloop's transports are asyncio's in all but their base class.
+        self._transport = transport = cast("asyncio.Transport", transport)
         host, port = (transport.get_extra_info("peername") or ("unknown", 0))[:2]
         master = f"{host}:{port}"
         if not self._listener.has_room():
