@@ -149,6 +149,7 @@ class Bench:
         self.quarantine = Quarantine(self.shelf)
         self.call_timeout_s = call_timeout_s
         self.units: list[Unit] = []
+        self.failures: list[object] = []
         assert entry.profile.hello is not None
         self.server = Server(
             "127.0.0.1",
@@ -175,7 +176,20 @@ class Bench:
             call_timeout_s=self.call_timeout_s,
         )
         self.units.append(unit)
+        unit._rpc._answer = self._noting_failures(unit._rpc._answer)
         return unit
+
+    def _noting_failures(self, answer: Callable[[str, Payload], Any]) -> Callable[[str, Payload], Any]:
+        """An exception in an answer becomes InternalError on the wire; here it must fail the test."""
+
+        def noting(action: str, payload: Payload) -> Any:
+            try:
+                return answer(action, payload)
+            except Exception as failure:
+                self.failures.append((failure, action, payload))
+                raise
+
+        return noting
 
     def of(self, kind: type[Any]) -> list[Any]:
         return [event for event in self.events if isinstance(event, kind)]
@@ -218,5 +232,6 @@ async def running(entry: ChargerEntry | None = None, call_timeout_s: float = 5.0
     await bench.server.open()
     try:
         yield bench
+        assert bench.failures == []
     finally:
         await bench.server.close()
