@@ -34,7 +34,7 @@ _CLOSE_UNSUPPORTED_DATA: Final = 1003
 _CLOSE_POLICY_VIOLATION: Final = 1008
 _CALL_LENGTH: Final = 4
 _INT64: Final = 1 << 63
-_UNSOLICITED_WINDOW_S: Final = 60.0
+_MINUTE_S: Final = 60.0
 
 log = structlog.get_logger(__name__)
 
@@ -167,14 +167,34 @@ class Counts:
     late: int = 0
 
 
+class _PerMinute:
+    """Counts what happens within a minute that begins with the first of it."""
+
+    __slots__ = ("_loop", "_since", "seen")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._since = 0.0
+        self.seen = 0
+
+    def count(self) -> int:
+        """Count one more and return how many there were in this minute."""
+        now = self._loop.time()
+        if not self.seen or now - self._since > _MINUTE_S:
+            self._since, self.seen = now, 0
+        self.seen += 1
+        return self.seen
+
+
 class Rpc:
     """One peer: receives its calls and answers them, sends ours one at a time and matches the answers by id.
 
     `answer(action, payload)` is called for every call that passed the schema check; it is synchronous and quick.
     Limits: `call_timeout_s` from the moment a call leaves; `max_waiting` calls behind it; `rate_per_s` frames with a
     `burst`, beyond which reading pauses; the last `remembered_calls` answers, given again to a repeated call; at most
-    `max_unsolicited` unsolicited answers a minute, then the connection is closed. `codes` spells the codes of
-    CALLERRORs otherwise, for dialects that do. `on_refused` is shown every frame that was refused, whole.
+    `max_unsolicited` unsolicited answers a minute, then the connection is closed; at most `max_refused` frames a minute
+    are complained about. `codes` spells the codes of CALLERRORs otherwise, for dialects that do. `on_refused` is shown
+    every frame that was refused, whole.
     """
 
     def __init__(
@@ -190,6 +210,7 @@ class Rpc:
         burst: float = 200.0,
         remembered_calls: int = 32,
         max_unsolicited: int = 20,
+        max_refused: int = 20,
         codes: dict[str, str] | None = None,
         on_refused: Callable[[bytes, CallError], None] | None = None,
     ) -> None:
@@ -205,12 +226,13 @@ class Rpc:
         self._tokens = burst
         self._remembered_calls = remembered_calls
         self._max_unsolicited = max_unsolicited
+        self._max_refused = max_refused
         self._codes = codes or {}
         self._on_refused = on_refused
         self._loop = asyncio.get_running_loop()
         self._filled_at = self._loop.time()
-        self._window_from = self._filled_at
-        self._window_count = 0
+        self._refused = _PerMinute(self._loop)
+        self._unsolicited = _PerMinute(self._loop)
         self._answered: dict[str, tuple[int, bytes]] = {}
         self._waiting: deque[Call] = deque()
         self._in_flight: Call | None = None
@@ -237,7 +259,7 @@ class Rpc:
                 reply = self._receive(frame.encode())
                 if reply is not None:
                     await websocket.send(reply, text=True)
-                if self._window_count > self._max_unsolicited:
+                if self._unsolicited.seen > self._max_unsolicited:
                     log.warning("unsolicited answers: connection closed", peer=self.name, seen=self.counts.unsolicited)
                     await websocket.close(_CLOSE_POLICY_VIOLATION, "answers nobody asked for")
                     break
@@ -379,12 +401,19 @@ class Rpc:
         code = self._codes.get(error.code, error.code)
         return _encode([CALLERROR, message_id, code, error.description[:MAX_DESCRIPTION], error.details])
 
-    def _refuse(self, frame: bytes, error: CallError, message_id: str | None = None) -> bytes:
-        """Count and log a frame that is refused, and form the CALLERROR that says so."""
+    def _refuse(self, frame: bytes, error: CallError, message_id: str | None = None) -> bytes | None:
+        """Count a frame that is refused, log it, and form the CALLERROR that says so.
+
+        Beyond `max_refused` a minute it is counted only, and answered only where somebody waits for it: two peers
+        that cannot read each other must not talk for ever.
+        """
         self.counts.refused += 1
-        log.warning("frame refused", peer=self.name, code=error.code, why=error.description, bytes=len(frame))
         if self._on_refused is not None:
             self._on_refused(frame, error)
+        if self._refused.count() <= self._max_refused:
+            log.warning("frame refused", peer=self.name, code=error.code, why=error.description, bytes=len(frame))
+        elif message_id is None:
+            return None
         return self._error_frame(message_id or UNREADABLE_ID, error)
 
     def _receive_answer(self, frame: bytes, message: list[Any]) -> None:
@@ -412,12 +441,7 @@ class Rpc:
 
     def _count_unsolicited(self) -> None:
         self.counts.unsolicited += 1
-        now = self._loop.time()
-        if now - self._window_from > _UNSOLICITED_WINDOW_S:
-            self._window_from = now
-            self._window_count = 0
-        self._window_count += 1
-        if self._window_count == 1:
+        if self._unsolicited.count() == 1:
             log.warning("answer nobody asked for: dropped", peer=self.name)
 
     def _send_next(self) -> None:

@@ -284,8 +284,8 @@ def _counted(connection_class: type[ServerConnection], server: Server) -> type[S
         def connection_made(self, transport: asyncio.BaseTransport) -> None:
             super().connection_made(transport)
             self.opening = True
-            self.one_too_many = not server.entered(self)
-            if self.one_too_many:
+            if not server.entered(self):
+                self.refused = True
                 self.transport.abort()
 
         async def handshake(self, *arguments: Any, **options: Any) -> None:
@@ -293,7 +293,8 @@ def _counted(connection_class: type[ServerConnection], server: Server) -> type[S
                 await super().handshake(*arguments, **options)
             finally:
                 self.opened()
-                if not self.one_too_many and (self.request is None or self.protocol.handshake_exc is not None):
+                refused = getattr(self, "refused", False)
+                if not refused and (self.request is None or self.protocol.handshake_exc is not None):
                     why = str(self.protocol.handshake_exc or "no whole request in time")
                     log.warning("no handshake", address=_address(self), why=why[:200])
 

@@ -150,6 +150,8 @@ class Station:
         self._rpc.post("SetVariables", {"setVariableData": data}, self._sampling_configured)
 
     def _sampling_configured(self, outcome: Outcome) -> None:
+        if outcome is NOT_SENT:
+            return  # it left before; it is asked again when it boots again
         results = outcome["setVariableResult"] if isinstance(outcome, dict) else []
         refused = [
             f"{result['component']['name']}.{result['variable']['name']}: {result['attributeStatus']}"

@@ -131,6 +131,17 @@ async def test_o11_what_is_no_message_is_refused_and_the_session_survives(frame:
         assert await both.still_serves()
 
 
+async def test_o11_two_peers_that_cannot_read_each_other_do_not_talk_for_ever() -> None:
+    async with peers(max_refused=3) as both:
+        for _ in range(6):
+            await both.far.send("junk")
+        await both.far.send('[2,"1","Bogus",{}]')
+        answers = [await both.receive() for _ in range(4)]
+        assert [answer[1] for answer in answers] == ["-1", "-1", "-1", "1"]
+        assert both.rpc.counts.refused == 7
+        assert await both.still_serves()
+
+
 @pytest.mark.parametrize("depth", [MAX_DEPTH + 1, 2_000, 30_000])
 async def test_o12_nesting_beyond_sixteen_is_refused_before_it_is_parsed(
     depth: int, monkeypatch: pytest.MonkeyPatch
