@@ -129,11 +129,15 @@ class Charger:
         self.in_flight = Order(number, limit_w, now_ms + plan.answer_ms)
         self.retry_ms, self.tried_w = None, limit_w
 
-    def answered(self, number: int, answer: Answer, now_ms: Millis, plan: ChargerPlan) -> None:
+    def answered(
+        self, number: int, answer: Answer, now_ms: Millis, plan: ChargerPlan, read_back_w: Watts | None = None
+    ) -> None:
         """Settle the order in flight. An answer to another number comes too late to prove anything."""
         order = self.in_flight
         if order is None or order.number != number:
             return
+        if read_back_w is not None and read_back_w > order.limit_w:
+            answer = Answer.REFUSED  # whatever it said, it holds more than it was told
         if answer is Answer.ACCEPTED:
             self._accepted(order, now_ms, plan)
             return

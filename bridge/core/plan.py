@@ -40,7 +40,7 @@ class ChargerPlan:
     minimum_w: Watts
     maximum_w: Watts
     reaction_ms: Millis = 2_000
-    answer_ms: Millis = 10_000
+    answer_ms: Millis = 25_000  # two calls of 10 s, a write and its read-back, and what waits before them
     stale_ms: Millis = 180_000
     tolerance_w: Watts = 200
     offline: Offline = Offline.NAMEPLATE

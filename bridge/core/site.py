@@ -216,7 +216,7 @@ def _charger_spoke(
     plan = site.plans[event.serial]
     match event:
         case LimitAnswered():
-            charger.answered(event.order, event.answer, now.monotonic_ms, plan)
+            charger.answered(event.order, event.answer, now.monotonic_ms, plan, event.read_back_w)
             _show_charger(site, charger, now, effects)
         case MeterSampled():
             brought = charger.sampled(event, now.monotonic_ms, plan)

@@ -31,7 +31,12 @@ T = TypeVar("T")
 
 def charger_plan(index: int, **changes: Any) -> ChargerPlan:
     plan = ChargerPlan(
-        serial=f"S4-{index:04d}", index=index, minimum_w=6_000, maximum_w=50_000, offline=Offline.KEEPS_LIMIT
+        serial=f"S4-{index:04d}",
+        index=index,
+        minimum_w=6_000,
+        maximum_w=50_000,
+        answer_ms=10_000,
+        offline=Offline.KEEPS_LIMIT,
     )
     return replace(plan, **changes)
 

@@ -148,6 +148,14 @@ def test_a_refusal_counts_at_the_hardware_maximum_until_an_order_is_accepted(ben
     assert ("limit_refused", A) not in site.site.alarms
 
 
+def test_a_unit_that_accepts_but_reads_back_more_than_it_was_told_has_refused(bench: Make) -> None:
+    site = bench(1, at_start_w=20_000)
+    (order,) = of(SetLimit, site.tell(ChargerConnected(A)))
+    site.tell(LimitAnswered(A, order.order, Answer.ACCEPTED, read_back_w=20_001))
+    assert site.site.chargers[A].worst_w == 50_000
+    assert ("limit_refused", A) in site.site.alarms
+
+
 def test_a_unit_that_draws_more_than_granted_is_caught_within_two_samples_and_the_others_pay(bench: Make) -> None:
     site = bench(2, capacity_w=70_000, at_start_w=40_000)
     site.connect(A, B)
