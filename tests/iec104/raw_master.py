@@ -76,6 +76,14 @@ class RawMaster:
         self.writer.write(STARTDT)
         assert await self.frame() == STARTDT_CON
 
+    async def stop(self) -> None:
+        """STOPDT, confirming what the outstation had sent before it heard of it."""
+        self.writer.write(STOPDT)
+        while (frame := await self.frame()) != STOPDT_CON:
+            if not frame[2] & 1:
+                self.received = (self.received + 1) % 32768
+                self.supervise()
+
     def information(self, octets: bytes) -> bytes:
         frame = struct.pack("<BBHH", 0x68, len(octets) + 4, self.sent << 1, self.received << 1) + octets
         self.sent = (self.sent + 1) % 32768

@@ -19,7 +19,6 @@ from tests.iec104.fake_site import UTC_MS, FakeSite, clock, eventually, running,
 from tests.iec104.raw_master import (
     STARTDT,
     STOPDT,
-    STOPDT_CON,
     TESTFR,
     TESTFR_CON,
     RawMaster,
@@ -40,9 +39,7 @@ async def test_the_core_is_told_of_every_start_and_stop() -> None:
         standby.confirm = True
         await standby.answer(setpoint(20000.0))
         await standby.asdu()
-        standby.writer.write(STOPDT)
-        while await standby.frame() != STOPDT_CON:
-            pass
+        await standby.stop()
         assert site.started == [1, 2, 1, 0]
         standby.close()
     assert site.started == [1, 2, 1, 0]
@@ -123,7 +120,7 @@ async def test_closing_ends_every_connection_and_the_port_is_free_again() -> Non
     assert await master.is_closed()
     assert site.started == [1, 0]
     await site.listener.close()
-    with pytest.raises(OSError, match="Connect call failed"):
+    with pytest.raises(OSError, match=r"[Cc]onnect"):
         await RawMaster.connect(site.listener.port)
 
 

@@ -385,9 +385,7 @@ async def test_the_end_of_initialisation_is_told_once() -> None:
             assert (await master.asdu()).type_id == expected
             await master.answer(setpoint(20000.0))
             await master.asdu()
-            master.writer.write(STOPDT)
-            while await master.frame() != STOPDT_CON:
-                pass
+            await master.stop()
 
 
 async def test_more_undecided_commands_than_agreed_are_refused_at_once() -> None:
