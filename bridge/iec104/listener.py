@@ -69,7 +69,7 @@ class Listener:
         return len(self.links) < self._plan.max_connections
 
     def _write_soon(self) -> None:
-        if not self._writing:
+        if self.links and not self._writing:
             self._writing = True
             asyncio.get_running_loop().call_soon(self._write)
 

@@ -124,6 +124,18 @@ async def test_closing_ends_every_connection_and_the_port_is_free_again() -> Non
         await RawMaster.connect(site.listener.port)
 
 
+def test_what_is_published_before_anything_listens_needs_no_loop_and_is_not_lost() -> None:
+    site = FakeSite()
+    site.publish(200, 5.0)
+
+    async def first_events() -> list[int]:
+        async with running(site):
+            master = await RawMaster.connect(site.listener.port)
+            return [(await master.asdu()).type_id for _ in range(2)]
+
+    assert asyncio.run(first_events()) == [70, 36]
+
+
 async def test_i12_a_master_that_floods_with_requests_and_reads_nothing_is_disconnected() -> None:
     async with running() as site:
         flooder = await RawMaster.connect(site.listener.port)
