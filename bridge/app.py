@@ -175,8 +175,8 @@ class App:
                     log.info("order", charger=effect.serial, limit_w=effect.limit_w, order=effect.order)
                     self.chargers.set_limit(effect)
                 case Confirm():
-                    reason = effect.reason.value if effect.reason else None
-                    log.info("setpoint decided", command=effect.command, accepted=reason is None, reason=reason)
+                    if effect.reason is None:
+                        log.info("setpoint accepted", command=effect.command)
                     self.outstation.confirm(effect)
                 case Terminate():
                     log.info("limit reached", command=effect.command)
