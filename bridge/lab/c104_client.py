@@ -7,6 +7,7 @@ No `from __future__ import annotations` here: c104 compares the annotations of i
 """
 
 import json
+import math
 import os
 import queue
 import sys
@@ -22,6 +23,7 @@ import c104  # noqa: E402  c104 reads the time zone when it is loaded
 LINES = 20_000  # told and not yet read by the control centre; beyond that lines are dropped and counted
 TICK_S = 0.1
 RETRY_S = 1.0
+MUTED_S = 1.0  # c104 sends STARTDT itself, but not always
 _CAUSES = {cause.value: cause for cause in c104.Cot.__members__.values()}
 
 
@@ -66,6 +68,7 @@ class Client:
             raise SystemExit(f"c104 takes no common address {common_address}: 1 to 65534 are possible")
         self._station = station
         self._down_since = time.monotonic()
+        self._muted_since: float | None = None
         connection.on_receive_raw(callable=self._on_receive_raw)
         connection.on_send_raw(callable=self._on_send_raw)
         connection.on_state_change(callable=self._on_state_change)
@@ -83,7 +86,12 @@ class Client:
     def tick(self) -> None:
         """Unmute a connection that stayed muted, dial again where c104 gave up."""
         state = self._connection.state
-        if state == c104.ConnectionState.OPEN_MUTED:
+        if state != c104.ConnectionState.OPEN_MUTED:
+            self._muted_since = None
+        elif self._muted_since is None:
+            self._muted_since = time.monotonic()
+        elif time.monotonic() - self._muted_since > MUTED_S:
+            self._muted_since = math.inf  # once: every STARTDT starts t1 anew
             self._connection.unmute()
         if state != c104.ConnectionState.CLOSED:
             self._down_since = time.monotonic()

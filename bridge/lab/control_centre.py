@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import os
 import signal
@@ -29,6 +28,9 @@ from bridge.lab.telegrams import (
 )
 
 SETPOINT_IOA = 100
+RETRY_S = 0.5
+CLOSE_S = 5.0
+LINE_BYTES = 1 << 20
 RECORDED = 50_000  # telegrams kept; the oldest go first
 _COMMANDS = {TypeId.C_SE_NC_1, TypeId.C_SE_TC_1}
 _ANSWERS = {ACTIVATION_CON, DEACTIVATION_CON, 44, 45, 46, 47}
@@ -102,23 +104,14 @@ class ControlCentre:
         self._setpoint_ioa = setpoint_ioa
         self._waiters: list[tuple[Callable[[Telegram], bool], asyncio.Future[Telegram]]] = []
         self._link = asyncio.Event()
-        self._ended = False
         self._problem = ""
         self._process: asyncio.subprocess.Process | None = None
-        self._reader: asyncio.Task[None] | None = None
+        self._dialling: asyncio.Task[None] | None = None
+        self._closing = False
 
     async def connect(self, within_s: float = 10.0) -> None:
         """Dial and wait for STARTDT to be confirmed; `ControlCentreError` if that takes longer."""
-        address = await self._resolve()
-        environment = {**os.environ, "TZ": "UTC", "PYTHONUNBUFFERED": "1"}
-        self._process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "bridge.lab.c104_client", address, str(self._port), str(self._common_address)),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            env=environment,
-            limit=1 << 20,
-        )
-        self._reader = asyncio.create_task(self._read(self._process))
+        self._dialling = asyncio.create_task(self._keep_dialling(await self._resolve()))
         try:
             await self.wait_for_link(within_s)
         except ControlCentreError:
@@ -127,26 +120,29 @@ class ControlCentre:
 
     async def wait_for_link(self, within_s: float) -> None:
         """Wait until the link is in STARTDT; `ControlCentreError` if that takes longer."""
-        with contextlib.suppress(TimeoutError):
+        try:
             await asyncio.wait_for(self._link.wait(), within_s)
-        if not self.link_up:
+        except TimeoutError:
             why = self._problem or "is an outstation listening there?"
-            raise ControlCentreError(f"no IEC 104 link to {self._host}:{self._port} within {within_s:g} s: {why}")
+            raise ControlCentreError(
+                f"no IEC 104 link to {self._host}:{self._port} within {within_s:g} s: {why}"
+            ) from None
 
     async def close(self) -> None:
         """Close the link and end c104's process."""
-        process = self._process
-        if process is None or process.stdin is None:
+        if self._dialling is None:
             return
-        self._process = None
-        process.stdin.close()
+        self._closing = True
+        process = self._process
+        if process is not None and process.stdin is not None:
+            process.stdin.close()
         try:
-            await asyncio.wait_for(process.wait(), 3.0)
+            await asyncio.wait_for(self._dialling, CLOSE_S)
         except TimeoutError:
-            process.send_signal(signal.SIGKILL)
-            await process.wait()
-        if self._reader is not None:
-            await self._reader
+            if process is not None and process.returncode is None:
+                process.send_signal(signal.SIGKILL)
+                await process.wait()
+        self._dialling = None
 
     async def set_limit(
         self,
@@ -213,7 +209,6 @@ class ControlCentre:
             for telegram in self.received:
                 if telegram.at_s >= since_s and predicate(telegram):
                     return telegram
-        self._assert_alive()
         future: asyncio.Future[Telegram] = asyncio.get_running_loop().create_future()
         waiter = (predicate, future)
         self._waiters.append(waiter)
@@ -224,11 +219,6 @@ class ControlCentre:
         finally:
             self._waiters.remove(waiter)
 
-    def _assert_alive(self) -> None:
-        if self._process is None or self._ended:
-            why = self._problem or "connect() first"
-            raise ControlCentreError(f"the control centre for {self._host}:{self._port} is not running: {why}")
-
     async def _resolve(self) -> str:
         """c104 wants an IPv4 address."""
         try:
@@ -238,25 +228,35 @@ class ControlCentre:
         return str(found[0][4][0])
 
     async def _order(self, **order: object) -> None:
-        self._assert_alive()
-        assert self._process is not None and self._process.stdin is not None  # noqa: S101, PT018  asserted just above
+        if self._process is None or self._process.stdin is None:
+            raise ControlCentreError(
+                f"there is no link to {self._host}:{self._port}: {self._problem or 'connect first'}"
+            )
         self._process.stdin.write((json.dumps(order) + "\n").encode())
         try:
             await asyncio.wait_for(self._process.stdin.drain(), 2.0)
         except (OSError, TimeoutError) as error:
             raise ControlCentreError("c104's process takes no more orders") from error
 
-    async def _read(self, process: asyncio.subprocess.Process) -> None:
-        assert process.stdout is not None  # noqa: S101  opened with a pipe
-        while line := await process.stdout.readline():
-            self._heed(json.loads(line))
-        self._ended = True
-        self._problem = self._problem or f"c104's process ended with {await process.wait()}"
-        self._set_link(up=False, at_s=time.monotonic())
-        for _, future in self._waiters:
-            if not future.done():
-                future.set_exception(ControlCentreError(self._problem))
-        self._link.set()
+    async def _keep_dialling(self, address: str) -> None:
+        """Run c104's process, and another whenever it has ended: it does when a peer hangs up at once."""
+        environment = {**os.environ, "TZ": "UTC", "PYTHONUNBUFFERED": "1"}
+        while not self._closing:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "bridge.lab.c104_client", address, str(self._port), str(self._common_address)),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                env=environment,
+                limit=LINE_BYTES,
+            )
+            assert process.stdout is not None  # noqa: S101  opened with a pipe
+            self._process = process
+            while line := await process.stdout.readline():
+                self._heed(json.loads(line))
+            self._process = None
+            self._problem = f"c104's process ended with {await process.wait()}"
+            self._set_link(up=False, at_s=time.monotonic())
+            await asyncio.sleep(0 if self._closing else RETRY_S)
 
     def _heed(self, line: dict[str, Any]) -> None:
         at_s: float = line["at"]
