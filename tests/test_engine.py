@@ -120,5 +120,5 @@ def test_a_broken_promise_sets_the_event_aside_and_the_restart_begins_in_fallbac
     again = Bench(journal)
     assert again.engine.site.link.state.value == "FALLBACK"
     assert again.engine.site.limit.power_w == PLAN.fallback_w
-    assert again.engine.site.setpoint is not None
-    assert again.engine.site.setpoint.limit_w == 50_000
+    assert again.engine.site.commanded.newest is not None
+    assert again.engine.site.commanded.newest.limit_w == 50_000

@@ -72,6 +72,7 @@ class Charger:
     disobeys: bool = False
     grant_w: Watts | None = None
     target_w: Watts = 0
+    wish_w: Watts | None = None
     in_flight: Order | None = None
     unanswered_w: Watts | None = None
     leaving: list[Leaving] = field(default_factory=list)

@@ -1,12 +1,14 @@
 """Supervision of the link to the control centre, as one complete table.
 
     CONNECTED --link lost--> HOLD --hold elapsed--> FALLBACK --link up--> RECOVERY
-        ^ <--link up within the hold--'                 ^ <----link lost-----' |
-        |                                                                     |
-        '------- accepted setpoint (from any state), restore elapsed ---------'
+        ^ <--link up within the hold--'                 | ^ <---link lost----' |
+        |                              release elapsed  '--> AUTONOMOUS --link up-->|
+        |                                                                      |
+        '------- accepted setpoint (from any state), restore elapsed ----------'
 
-CONNECTED and HOLD obey the last setpoint, FALLBACK and RECOVERY the fallback limit. The link is up while at least one
-connection is in STARTDT. After a restart nobody is connected: CONNECTED goes on as HOLD, RECOVERY as FALLBACK.
+CONNECTED and HOLD obey the last setpoint, FALLBACK and RECOVERY the fallback limit, AUTONOMOUS the capacity alone. The
+link is up while at least one connection is in STARTDT. After a restart nobody is connected: CONNECTED goes on as HOLD,
+RECOVERY as FALLBACK. AUTONOMOUS is entered only where the plan releases a fallback that lasts (EEBUS LPC: 2 to 24 h).
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ class LinkState(Enum):
     HOLD = "HOLD"
     FALLBACK = "FALLBACK"
     RECOVERY = "RECOVERY"
+    AUTONOMOUS = "AUTONOMOUS"
 
 
 @unique
@@ -37,11 +40,12 @@ class Trigger(Enum):
     HOLD_ELAPSED = "hold elapsed"
     SETPOINT_ACCEPTED = "setpoint accepted"
     RESTORE_ELAPSED = "restore elapsed"
+    RELEASE_ELAPSED = "release elapsed"
     RESTARTED = "restarted"
     DISTRUSTED = "distrusted"
 
 
-_C, _H, _F, _R = LinkState.CONNECTED, LinkState.HOLD, LinkState.FALLBACK, LinkState.RECOVERY
+_C, _H, _F, _R, _A = LinkState
 
 TABLE: dict[LinkState, dict[Trigger, LinkState]] = {
     _C: {
@@ -50,6 +54,7 @@ TABLE: dict[LinkState, dict[Trigger, LinkState]] = {
         Trigger.HOLD_ELAPSED: _C,
         Trigger.SETPOINT_ACCEPTED: _C,
         Trigger.RESTORE_ELAPSED: _C,
+        Trigger.RELEASE_ELAPSED: _C,
         Trigger.RESTARTED: _H,
         Trigger.DISTRUSTED: _F,
     },
@@ -59,6 +64,7 @@ TABLE: dict[LinkState, dict[Trigger, LinkState]] = {
         Trigger.HOLD_ELAPSED: _F,
         Trigger.SETPOINT_ACCEPTED: _C,
         Trigger.RESTORE_ELAPSED: _H,
+        Trigger.RELEASE_ELAPSED: _H,
         Trigger.RESTARTED: _H,
         Trigger.DISTRUSTED: _F,
     },
@@ -68,6 +74,7 @@ TABLE: dict[LinkState, dict[Trigger, LinkState]] = {
         Trigger.HOLD_ELAPSED: _F,
         Trigger.SETPOINT_ACCEPTED: _C,
         Trigger.RESTORE_ELAPSED: _F,
+        Trigger.RELEASE_ELAPSED: _A,
         Trigger.RESTARTED: _F,
         Trigger.DISTRUSTED: _F,
     },
@@ -77,7 +84,18 @@ TABLE: dict[LinkState, dict[Trigger, LinkState]] = {
         Trigger.HOLD_ELAPSED: _R,
         Trigger.SETPOINT_ACCEPTED: _C,
         Trigger.RESTORE_ELAPSED: _C,
+        Trigger.RELEASE_ELAPSED: _R,
         Trigger.RESTARTED: _F,
+        Trigger.DISTRUSTED: _F,
+    },
+    _A: {
+        Trigger.LINK_UP: _R,
+        Trigger.LINK_LOST: _A,
+        Trigger.HOLD_ELAPSED: _A,
+        Trigger.SETPOINT_ACCEPTED: _C,
+        Trigger.RESTORE_ELAPSED: _A,
+        Trigger.RELEASE_ELAPSED: _A,
+        Trigger.RESTARTED: _A,
         Trigger.DISTRUSTED: _F,
     },
 }
@@ -106,4 +124,6 @@ class Supervision:
             return self.since_ms + plan.hold_ms, Trigger.HOLD_ELAPSED
         if self.state is LinkState.RECOVERY and plan.on_return is OnReturn.RESTORE_LAST:
             return self.since_ms + plan.restore_after_ms, Trigger.RESTORE_ELAPSED
+        if self.state is LinkState.FALLBACK and plan.release_after_ms is not None:
+            return self.since_ms + plan.release_after_ms, Trigger.RELEASE_ELAPSED
         return None

@@ -79,7 +79,8 @@ class SetpointReceived:
 
     `command` names it until answered (unique in the life of the process). `value` is as received, `limit_w` the same
     in whole watts rounded down, None when not finite. `tag_utc_ms` is its time tag, None on untagged types;
-    `tag_valid` is False for a tag with IV set or an impossible date.
+    `tag_valid` is False for a tag with IV set or an impossible date. `group` is the redundancy group of the master. A
+    setpoint that ends by itself says after how long in `duration_ms`.
     """
 
     command: int
@@ -88,6 +89,48 @@ class SetpointReceived:
     limit_w: Watts | None
     tag_utc_ms: Millis | None = None
     tag_valid: bool = True
+    group: str = ""
+    duration_ms: Millis | None = None
+
+
+@unique
+class Switch(Enum):
+    """What a single or double command switches."""
+
+    LIMIT_ENABLED = "limit_enabled"  # off: the setpoint does not hold
+    EMERGENCY_STOP = "emergency_stop"  # on: 0 W, whatever else holds
+    STEP = "step"  # on: so many percent of the capacity, 0 % included
+
+
+@dataclass(frozen=True, slots=True)
+class SwitchReceived:
+    """A control centre switched something; answered like a setpoint. `percent` belongs to STEP."""
+
+    command: int
+    master: str
+    switch: Switch
+    on: bool
+    percent: int = 100
+    tag_utc_ms: Millis | None = None
+    tag_valid: bool = True
+    group: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ManualLimitSet:
+    """A person at the site set a limit, for `duration_ms` or until lifted."""
+
+    limit_w: Watts
+    name: str
+    reason: str
+    duration_ms: Millis | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ManualLimitLifted:
+    """A person at the site lifted the manual limit."""
+
+    name: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +198,14 @@ class SessionChanged:
     active: bool
 
 
+@dataclass(frozen=True, slots=True)
+class WishChanged:
+    """The central system above wants a charger to draw no more than `limit_w`; None withdraws it. It never raises."""
+
+    serial: str
+    limit_w: Watts | None
+
+
 Event: TypeAlias = (
     Started
     | Alive
@@ -163,13 +214,17 @@ Event: TypeAlias = (
     | InvariantBroken
     | LinkChanged
     | SetpointReceived
+    | SwitchReceived
     | SetpointRevoked
+    | ManualLimitSet
+    | ManualLimitLifted
     | ChargerConnected
     | ChargerBooted
     | ChargerDisconnected
     | LimitAnswered
     | MeterSampled
     | SessionChanged
+    | WishChanged
 )
 
 

@@ -52,7 +52,10 @@ class Plan:
     """One site.
 
     `hold_ms` None holds the last limit for ever, 0 not at all. `restore_after_ms` counts in RECOVERY and is used with
-    RESTORE_LAST only. Setpoints below `min_limit_w` are refused; exactly 0 is accepted with `allow_zero`.
+    RESTORE_LAST only. Setpoints below `min_limit_w` are refused; exactly 0 is accepted with `allow_zero`. After
+    `release_after_ms` in fallback without a link nothing but the capacity limits any more; None: never. With
+    `start_in_fallback` the fallback limit holds before the first setpoint ever. Of several redundancy groups the lowest
+    setpoint holds, or that of `deciding_group`.
     """
 
     name: str
@@ -67,3 +70,6 @@ class Plan:
     time_tag_window_ms: Millis
     chargers: tuple[ChargerPlan, ...]
     points: PointTable
+    release_after_ms: Millis | None = None
+    start_in_fallback: bool = False
+    deciding_group: str | None = None

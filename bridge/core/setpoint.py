@@ -1,18 +1,97 @@
-"""The decision on a setpoint: accepted, or refused for one named reason."""
+"""What control centres command: the decision on each command, and which limits follow from those accepted."""
 
 from __future__ import annotations
 
-from bridge.core.messages import Reason, SetpointReceived
+from dataclasses import dataclass, replace
+
+from bridge.core.limit import Limit, Source
+from bridge.core.messages import Reason, SetpointReceived, Switch, SwitchReceived
 from bridge.core.plan import Plan
 from bridge.core.quantities import Millis, Now, Watts
 
 IMPLAUSIBLE_FACTOR = 10
 
 
-def decide(
-    received: SetpointReceived, plan: Plan, now: Now, accepted_w: Watts | None, accepted_tag_ms: Millis | None
-) -> Reason | None:
-    """None if the setpoint is accepted, else why not. `accepted_*` are those of the last accepted setpoint.
+@dataclass(frozen=True, slots=True)
+class Setpoint:
+    """An accepted setpoint: as received, in watts, with its time tag if it had one, and when it ends by itself."""
+
+    value: float
+    limit_w: Watts
+    tag_utc_ms: Millis | None
+    ends_ms: Millis | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Commanded:
+    """What holds of all that was commanded. `newest` is the setpoint accepted last, `by_group` that of each group."""
+
+    newest: Setpoint | None = None
+    by_group: tuple[tuple[str, Setpoint], ...] = ()
+    newest_tag_ms: Millis | None = None
+    step_percent: int | None = None
+    enabled: bool = True
+    emergency_stop: bool = False
+
+    def with_setpoint(self, received: SetpointReceived, limit_w: Watts, now: Now) -> Commanded:
+        """This, after an accepted setpoint."""
+        ends_ms = None if received.duration_ms is None else now.monotonic_ms + received.duration_ms
+        setpoint = Setpoint(received.value, limit_w, received.tag_utc_ms, ends_ms)
+        others = tuple((group, other) for group, other in self.by_group if group != received.group)
+        tag_ms = received.tag_utc_ms if received.tag_utc_ms is not None else self.newest_tag_ms
+        return replace(self, newest=setpoint, by_group=(*others, (received.group, setpoint)), newest_tag_ms=tag_ms)
+
+    def with_switch(self, received: SwitchReceived) -> Commanded:
+        """This, after an accepted switch; a step switched off leaves no step, whichever was on."""
+        tag_ms = received.tag_utc_ms if received.tag_utc_ms is not None else self.newest_tag_ms
+        match received.switch:
+            case Switch.LIMIT_ENABLED:
+                return replace(self, enabled=received.on, newest_tag_ms=tag_ms)
+            case Switch.EMERGENCY_STOP:
+                return replace(self, emergency_stop=received.on, newest_tag_ms=tag_ms)
+            case Switch.STEP:
+                return replace(self, step_percent=received.percent if received.on else None, newest_tag_ms=tag_ms)
+
+    def without_ended(self, now_ms: Millis) -> Commanded:
+        """This, without the setpoints whose end has come."""
+        alive = tuple((group, setpoint) for group, setpoint in self.by_group if not _ended(setpoint, now_ms))
+        return self if len(alive) == len(self.by_group) else replace(self, by_group=alive)
+
+    def shifted(self, offset_ms: Millis) -> Commanded:
+        """This, on a monotonic clock that began anew."""
+        moved = tuple(
+            (group, replace(setpoint, ends_ms=None if setpoint.ends_ms is None else setpoint.ends_ms + offset_ms))
+            for group, setpoint in self.by_group
+        )
+        return replace(self, by_group=moved)
+
+    def next_end_ms(self) -> Millis | None:
+        """When the next setpoint ends by itself."""
+        return min((setpoint.ends_ms for _, setpoint in self.by_group if setpoint.ends_ms is not None), default=None)
+
+    def limits(self, plan: Plan) -> list[Limit]:
+        """The limits that follow, without emergency stop, while the link supervision trusts them."""
+        limits = []
+        if self.step_percent is not None:
+            limits.append(Limit(plan.capacity_w * self.step_percent // 100, Source.STEP))
+        if self.enabled:
+            deciding = plan.deciding_group
+            limits += [
+                Limit(setpoint.limit_w, Source.SETPOINT)
+                for group, setpoint in self.by_group
+                if deciding is None or group == deciding
+            ]
+        if self.newest is None and self.step_percent is None:
+            limits.append(Limit(plan.at_start_w, Source.AT_START))
+        return limits
+
+
+def _ended(setpoint: Setpoint, now_ms: Millis) -> bool:
+    return setpoint.ends_ms is not None and setpoint.ends_ms <= now_ms
+
+
+def decide(received: SetpointReceived, plan: Plan, now: Now, commanded: Commanded) -> Reason | None:
+    """None if the setpoint is accepted, else why not.
 
     0 W is a limit: refused like any value below the minimum profile, unless the plan allows exactly zero. The very
     command that was accepted last, tag and value alike, is accepted again: a control centre repeats what it saw no
@@ -21,7 +100,9 @@ def decide(
     limit_w = received.limit_w
     if limit_w is None:
         return Reason.NOT_A_NUMBER
-    if stale := _tag_problem(received, plan, now, accepted_w, accepted_tag_ms):
+    newest = commanded.newest
+    repeated = newest is not None and (newest.tag_utc_ms, newest.limit_w) == (received.tag_utc_ms, limit_w)
+    if stale := tag_problem(received, plan, now, None if repeated else commanded.newest_tag_ms):
         return stale
     if received.value < 0:
         return Reason.NEGATIVE
@@ -32,9 +113,10 @@ def decide(
     return None
 
 
-def _tag_problem(
-    received: SetpointReceived, plan: Plan, now: Now, accepted_w: Watts | None, accepted_tag_ms: Millis | None
+def tag_problem(
+    received: SetpointReceived | SwitchReceived, plan: Plan, now: Now, newer_than_ms: Millis | None
 ) -> Reason | None:
+    """What is wrong with the time tag of a command: invalid, outside the window, or not newer than the last one."""
     if not received.tag_valid:
         return Reason.INVALID_TIME_TAG
     tag_ms = received.tag_utc_ms
@@ -42,7 +124,6 @@ def _tag_problem(
         return None
     if abs(now.utc_ms - tag_ms) > plan.time_tag_window_ms:
         return Reason.STALE_TIME_TAG
-    repeated = tag_ms == accepted_tag_ms and received.limit_w == accepted_w
-    if accepted_tag_ms is not None and tag_ms <= accepted_tag_ms and not repeated:
+    if newer_than_ms is not None and tag_ms <= newer_than_ms:
         return Reason.REPLAYED_TIME_TAG
     return None

@@ -8,7 +8,7 @@ next `Woke` takes the limit, shares it out and orders what follows from it.
 from __future__ import annotations
 
 import heapq
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from bridge.core.allocation import Request, allocate
 from bridge.core.charger import Charger
@@ -30,6 +30,8 @@ from bridge.core.messages import (
     LimitChanged,
     LinkChanged,
     LinkStateChanged,
+    ManualLimitLifted,
+    ManualLimitSet,
     MeterSampled,
     Reason,
     SessionChanged,
@@ -37,25 +39,19 @@ from bridge.core.messages import (
     SetpointReceived,
     SetpointRevoked,
     Started,
+    Switch,
+    SwitchReceived,
     Terminate,
+    WishChanged,
     Woke,
 )
 from bridge.core.plan import ChargerPlan, Plan
 from bridge.core.points import Quality, Signal
 from bridge.core.quantities import Millis, Now, Watts
-from bridge.core.setpoint import decide
+from bridge.core.setpoint import Commanded, decide, tag_problem
 from bridge.core.telemetry import Image, SitePower, readings_changed
 
 LONGEST_PLAUSIBLE_OUTAGE_MS = 10 * 365 * 24 * 3600 * 1000
-
-
-@dataclass(frozen=True, slots=True)
-class Setpoint:
-    """The last accepted setpoint: as received, in watts, with its time tag if it had one."""
-
-    value: float
-    limit_w: Watts
-    tag_utc_ms: Millis | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +59,18 @@ class Undo:
     """What held before `command` was accepted, in case its confirmation could not be given."""
 
     command: int
-    setpoint: Setpoint | None
+    commanded: Commanded
     link: Supervision
+
+
+@dataclass(frozen=True, slots=True)
+class ManualLimit:
+    """A limit that a person set at the site, and the monotonic time at which it ends by itself."""
+
+    limit_w: Watts
+    name: str
+    reason: str
+    ends_ms: Millis | None
 
 
 @dataclass(slots=True)
@@ -77,7 +83,8 @@ class Site:
     link: Supervision
     limit: Limit
     connections: int = 0
-    setpoint: Setpoint | None = None
+    commanded: Commanded = field(default_factory=Commanded)
+    manual: ManualLimit | None = None
     undo: Undo | None = None
     awaiting: int | None = None
     chargers: dict[str, Charger] = field(default_factory=dict)
@@ -94,9 +101,11 @@ class Site:
 
 
 def new_site(plan: Plan, boot_id: str, now: Now) -> Site:
-    """A site before its first setpoint ever: HOLD at the limit agreed for the start."""
-    limit = lowest([Limit(plan.at_start_w, Source.AT_START), Limit(plan.capacity_w, Source.CAPACITY)])
-    return Site(plan, boot_id, now, Supervision(LinkState.HOLD, now.monotonic_ms), limit)
+    """A site before its first setpoint ever: HOLD at the limit for the start, or FALLBACK where the plan says so."""
+    state = LinkState.FALLBACK if plan.start_in_fallback else LinkState.HOLD
+    site = Site(plan, boot_id, now, Supervision(state, now.monotonic_ms), Limit(plan.capacity_w, Source.CAPACITY))
+    site.limit = _limit_in_force(site)
+    return site
 
 
 def next_deadline(site: Site) -> Millis | None:
@@ -106,6 +115,10 @@ def next_deadline(site: Site) -> Millis | None:
         due.append(site.unsettled_ms)
     if (link := site.link.deadline(site.plan)) is not None:
         due.append(link[0])
+    if (end_ms := site.commanded.next_end_ms()) is not None:
+        due.append(end_ms)
+    if site.manual is not None and site.manual.ends_ms is not None:
+        due.append(site.manual.ends_ms)
     return min(due, default=None)
 
 
@@ -127,6 +140,7 @@ def _let_time_pass(site: Site, now: Now, effects: list[Effect]) -> None:
     deadline = site.link.deadline(site.plan)
     if deadline is not None and deadline[0] <= now.monotonic_ms:
         _move_link(site, deadline[1], now.monotonic_ms, effects)
+    _end_limits(site, now)
     while site.looks and site.looks[0][0] <= now.monotonic_ms:
         due_ms, serial = heapq.heappop(site.looks)
         plan, charger = site.plans[serial], site.chargers[serial]
@@ -138,20 +152,33 @@ def _let_time_pass(site: Site, now: Now, effects: list[Effect]) -> None:
         _charger_changed(site, charger, now, effects)
 
 
+def _end_limits(site: Site, now: Now) -> None:
+    """Let go of setpoints and of a manual limit whose end has come."""
+    commanded = site.commanded.without_ended(now.monotonic_ms)
+    if commanded is not site.commanded:
+        site.commanded = commanded
+        _unsettle(site, now.monotonic_ms)
+    if site.manual is not None and site.manual.ends_ms is not None and site.manual.ends_ms <= now.monotonic_ms:
+        site.manual = None
+        _unsettle(site, now.monotonic_ms)
+
+
 def _happen(site: Site, event: Event, now: Now, effects: list[Effect]) -> None:
     match event:
-        case SetpointReceived():
-            _setpoint_received(site, event, now, effects)
+        case SetpointReceived() | SwitchReceived():
+            _command_received(site, event, now, effects)
         case SetpointRevoked():
             _setpoint_revoked(site, event, now, effects)
         case LinkChanged():
             _link_changed(site, event, now, effects)
-        case LimitAnswered() | MeterSampled() | SessionChanged():
+        case LimitAnswered() | MeterSampled() | SessionChanged() | WishChanged():
             _charger_spoke(site, event, now, effects)
         case ChargerConnected() | ChargerDisconnected() | ChargerBooted():
             _charger_came_or_went(site, event, now, effects)
         case Started():
             _started(site, event, now, effects)
+        case ManualLimitSet() | ManualLimitLifted():
+            _manual_limit(site, event, now)
         case JournalLost():
             site.journal_lost = True
             _alarm(site, "journal_lost", site.plan.name, True, now, effects)
@@ -163,20 +190,38 @@ def _happen(site: Site, event: Event, now: Now, effects: list[Effect]) -> None:
             pass
 
 
-def _setpoint_received(site: Site, event: SetpointReceived, now: Now, effects: list[Effect]) -> None:
-    last = site.setpoint
-    reason = decide(event, site.plan, now, last.limit_w if last else None, last.tag_utc_ms if last else None)
+def _command_received(site: Site, event: SetpointReceived | SwitchReceived, now: Now, effects: list[Effect]) -> None:
+    """Decide, confirm, and let what was accepted hold; a refused command changes nothing at all."""
     if site.journal_lost:
-        reason = Reason.NOT_RECORDED
-    effects.append(Confirm(event.command, reason))
-    if reason is not None or event.limit_w is None:
+        effects.append(Confirm(event.command, Reason.NOT_RECORDED))
         return
-    site.undo = Undo(event.command, last, site.link)
-    tag_utc_ms = event.tag_utc_ms if event.tag_utc_ms is not None else last.tag_utc_ms if last else None
-    site.setpoint = Setpoint(event.value, event.limit_w, tag_utc_ms)
+    before = site.commanded
+    if isinstance(event, SetpointReceived):
+        reason = decide(event, site.plan, now, before)
+    else:
+        reason = tag_problem(event, site.plan, now, before.newest_tag_ms)
+    effects.append(Confirm(event.command, reason))
+    if reason is not None:
+        return
+    site.undo = Undo(event.command, before, site.link)
+    if isinstance(event, SwitchReceived):
+        site.commanded = before.with_switch(event)
+    else:
+        assert event.limit_w is not None, "a setpoint that is no number was accepted"
+        site.commanded = before.with_setpoint(event, event.limit_w, now)
     site.awaiting = event.command
-    _move_link(site, Trigger.SETPOINT_ACCEPTED, now.monotonic_ms, effects)
-    _show(site, Signal.SETPOINT_MIRROR, event.value, Quality.GOOD, now, effects)
+    if isinstance(event, SetpointReceived) or event.switch is Switch.STEP:
+        _move_link(site, Trigger.SETPOINT_ACCEPTED, now.monotonic_ms, effects)
+    _show_setpoint(site, now, effects)
+    _unsettle(site, now.monotonic_ms)
+
+
+def _manual_limit(site: Site, event: ManualLimitSet | ManualLimitLifted, now: Now) -> None:
+    if isinstance(event, ManualLimitLifted):
+        site.manual = None
+    else:
+        ends_ms = None if event.duration_ms is None else now.monotonic_ms + event.duration_ms
+        site.manual = ManualLimit(max(0, event.limit_w), event.name, event.reason, ends_ms)
     _unsettle(site, now.monotonic_ms)
 
 
@@ -184,7 +229,7 @@ def _setpoint_revoked(site: Site, event: SetpointRevoked, now: Now, effects: lis
     undo = site.undo
     if undo is None or undo.command != event.command:
         return
-    site.setpoint, site.undo, site.awaiting = undo.setpoint, None, None
+    site.commanded, site.undo, site.awaiting = undo.commanded, None, None
     if site.link.state is LinkState.CONNECTED:
         site.link = undo.link
     _show_setpoint(site, now, effects)
@@ -208,7 +253,7 @@ def _move_link(site: Site, trigger: Trigger, at_ms: Millis, effects: list[Effect
 
 
 def _charger_spoke(
-    site: Site, event: LimitAnswered | MeterSampled | SessionChanged, now: Now, effects: list[Effect]
+    site: Site, event: LimitAnswered | MeterSampled | SessionChanged | WishChanged, now: Now, effects: list[Effect]
 ) -> None:
     charger = site.chargers.get(event.serial)
     if charger is None:
@@ -225,6 +270,11 @@ def _charger_spoke(
             if charger.active == event.active:
                 return
             charger.active = event.active
+            _unsettle(site, now.monotonic_ms)
+        case WishChanged():
+            if charger.wish_w == event.limit_w:
+                return
+            charger.wish_w = event.limit_w
             _unsettle(site, now.monotonic_ms)
     _charger_changed(site, charger, now, effects)
 
@@ -276,6 +326,9 @@ def _started(site: Site, event: Started, now: Now, effects: list[Effect]) -> Non
     site.link = Supervision(site.link.state, site.link.since_ms + offset_ms)
     # The last event, an alive mark at the latest, is the last moment at which the link is known to have been up.
     _move_link(site, Trigger.RESTARTED, site.last.monotonic_ms + offset_ms, effects)
+    site.commanded = site.commanded.shifted(offset_ms)
+    if site.manual is not None and site.manual.ends_ms is not None:
+        site.manual = replace(site.manual, ends_ms=site.manual.ends_ms + offset_ms)
     if not held and site.link.state is LinkState.HOLD and event.plan.hold_ms is not None:
         site.link = Supervision(LinkState.HOLD, now.monotonic_ms - event.plan.hold_ms)
     site.connections, site.awaiting, site.undo, site.journal_lost = 0, None, None, False
@@ -319,10 +372,12 @@ def _limit_in_force(site: Site) -> Limit:
     limits = [Limit(plan.capacity_w, Source.CAPACITY)]
     if site.link.falls_back:
         limits.append(Limit(plan.fallback_w, Source.FALLBACK))
-    elif site.setpoint is not None:
-        limits.append(Limit(site.setpoint.limit_w, Source.SETPOINT))
-    else:
-        limits.append(Limit(plan.at_start_w, Source.AT_START))
+    elif site.link.state is not LinkState.AUTONOMOUS:
+        limits += site.commanded.limits(plan)
+    if site.commanded.emergency_stop:
+        limits.append(Limit(0, Source.EMERGENCY_STOP))
+    if site.manual is not None:
+        limits.append(Limit(site.manual.limit_w, Source.MANUAL))
     if site.journal_lost:
         limits += [site.limit, Limit(plan.fallback_w, Source.FALLBACK)]
     return lowest(limits)
@@ -350,7 +405,11 @@ def _share_out(site: Site) -> None:
     for charger in chargers:
         plan = site.plans[charger.serial]
         rank = (0 if charger.active else 1, 0 if charger.target_w else 1, plan.index)
-        requests.append(Request(plan.minimum_w, plan.maximum_w, rank))
+        maximum_w = plan.maximum_w if charger.wish_w is None else min(plan.maximum_w, charger.wish_w)
+        if maximum_w >= plan.minimum_w:
+            requests.append(Request(plan.minimum_w, maximum_w, rank))
+        else:
+            requests.append(Request(0, 0, rank))
     budget = budget_w(site.limit.power_w, site.chargers.values())
     for charger, grant_w in zip(chargers, allocate(budget, requests), strict=True):
         charger.target_w = grant_w
@@ -401,7 +460,8 @@ def _show_limit(site: Site, now: Now, effects: list[Effect]) -> None:
 
 
 def _show_setpoint(site: Site, now: Now, effects: list[Effect]) -> None:
-    value, quality = (site.setpoint.value, Quality.GOOD) if site.setpoint else (0.0, Quality.INVALID)
+    newest = site.commanded.newest
+    value, quality = (newest.value, Quality.GOOD) if newest else (0.0, Quality.INVALID)
     _show(site, Signal.SETPOINT_MIRROR, value, quality, now, effects)
 
 

@@ -13,7 +13,7 @@ from bridge.core.site import Site
 def describe(site: Site, now: Now) -> dict[str, Any]:
     """The whole status as JSON data: powers in W, times in s, UTC times in ms since 1970."""
     deadline = site.link.deadline(site.plan)
-    setpoint = site.setpoint
+    setpoint, manual = site.commanded.newest, site.manual
     return {
         "site": site.plan.name,
         "utc_ms": now.utc_ms,
@@ -25,6 +25,7 @@ def describe(site: Site, now: Now) -> dict[str, Any]:
         },
         "limit": {"power_w": site.limit.power_w, "source": site.limit.source.value},
         "setpoint": None if setpoint is None else {"value": setpoint.value, "limit_w": setpoint.limit_w},
+        "manual": None if manual is None else {"limit_w": manual.limit_w, "name": manual.name, "reason": manual.reason},
         "capacity_w": site.plan.capacity_w,
         "fallback_w": site.plan.fallback_w,
         "worst_case_w": site.ledger.total_w,

@@ -15,6 +15,7 @@ from bridge.core.messages import (
     MeterSampled,
     SetLimit,
     Terminate,
+    WishChanged,
 )
 from bridge.core.plan import Offline
 from bridge.core.points import Quality, Signal
@@ -213,3 +214,19 @@ def test_the_granted_limit_of_a_charger_is_not_topical_until_it_is_acknowledged(
     site.answer(orders)
     assert site.point(Signal.CHARGER_GRANT_W, 0).quality == Quality.GOOD
     assert site.point(Signal.CHARGER_GRANT_W, 0).value == 20_000
+
+
+def test_the_wish_of_a_central_system_caps_a_charger_and_never_raises_it(bench: Make) -> None:
+    site = bench(2, capacity_w=60_000, at_start_w=60_000)
+    site.connect(A, B)
+    site.answer(site.tell(WishChanged(A, 10_000)))
+    site.answer(site.wait(3))
+    grants = {serial: site.site.chargers[serial].grant_w for serial in (A, B)}
+    assert grants == {A: 10_000, B: 50_000}
+    assert [order.limit_w for order in of(SetLimit, site.tell(WishChanged(A, 500_000)))] == [30_000]
+
+
+def test_a_wish_below_the_minimum_pauses_the_charger(bench: Make) -> None:
+    site = bench(1)
+    site.connect(A)
+    assert [order.limit_w for order in of(SetLimit, site.tell(WishChanged(A, 5_999)))] == [0]

@@ -8,7 +8,7 @@ import pytest
 
 from bridge.core.messages import Reason, SetpointReceived
 from bridge.core.quantities import Now
-from bridge.core.setpoint import decide
+from bridge.core.setpoint import Commanded, decide
 from tests.core.bench import UTC_MS, site_plan
 
 NOW = Now(0, UTC_MS)
@@ -17,7 +17,8 @@ NOW = Now(0, UTC_MS)
 def decided(value: float, *, tag: int | None = None, tag_valid: bool = True, allow_zero: bool = False) -> Reason | None:
     limit_w = math.floor(value) if math.isfinite(value) else None
     received = SetpointReceived(1, "m", value, limit_w, tag, tag_valid)
-    return decide(received, site_plan(allow_zero=allow_zero), NOW, 20_000, UTC_MS - 5_000)
+    last = SetpointReceived(0, "m", 20_000.0, 20_000, UTC_MS - 5_000)
+    return decide(received, site_plan(allow_zero=allow_zero), NOW, Commanded().with_setpoint(last, 20_000, NOW))
 
 
 @pytest.mark.parametrize(
