@@ -12,12 +12,13 @@ import structlog
 
 from bridge.core.messages import Answer, ChargerBooted, Event, LimitAnswered, MeterSampled, SessionChanged, SetLimit
 from bridge.core.quantities import Now
-from bridge.legacy import down, up
+from bridge.legacy import down, operations, up
 from bridge.legacy.dialects import OCPP15, Dialect, DialectSchemas, Unreadable, instant, read
 from bridge.legacy.quarantine import Quarantine
 from bridge.legacy.readings import meter_readings
 from bridge.legacy.transactions import Transaction, Transactions
 from bridge.legacy.up import Untranslatable
+from bridge.ocpp201.above import Above, Reply
 from bridge.ocpp201.central_system import CentralSystem
 from bridge.ocpp201.meter_values import combined, samples
 from bridge.ocpp201.rpc import NOT_SENT, Call, CallError, NoAnswer, Outcome, Payload, Rpc, WebSocket
@@ -55,6 +56,7 @@ class Unit:
         submit: Callable[[Event], None],
         clock: Callable[[], Now],
         *,
+        above: Above | None = None,
         dialect: Dialect = OCPP15,
         call_timeout_s: float = 10.0,
     ) -> None:
@@ -62,6 +64,7 @@ class Unit:
         self._entry = entry
         self._hello_version: str = getattr(websocket, "hello_version", None) or ""
         self._central_system = central_system
+        self._above: Above = above or central_system
         self._transactions = transactions
         self._quarantine = quarantine
         self._submit = submit
@@ -102,9 +105,11 @@ class Unit:
     async def serve(self) -> None:
         """Receive until the connection ends; every open order is answered then."""
         self._follow_session()
+        self._above.attach(self)
         try:
             await self._rpc.run()
         finally:
+            self._above.detach(self)
             for timer in (self._configuring, *self._missing_stops.values()):
                 if timer is not None:
                     timer.cancel()
@@ -116,6 +121,10 @@ class Unit:
     async def close(self, code: int, reason: str) -> None:
         """End the connection, after the call in flight was given a moment."""
         await self._rpc.close(code, reason)
+
+    def from_above(self, action: str, payload: Payload, reply: Reply) -> None:
+        """Act on a request of the central system as the table of operations says."""
+        operations.from_above(self, action, payload, reply)
 
     def set_limit(self, effect: SetLimit) -> None:
         """Write the limit and read it back; an older order that still waits is superseded and answered NOT_SENT."""

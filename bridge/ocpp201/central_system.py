@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from bridge.core.quantities import Now
+from bridge.ocpp201.above import Below, OnAnswer
 from bridge.ocpp201.rpc import CallError, Payload
 from bridge.ocpp201.timestamps import rfc3339
 
@@ -42,6 +43,9 @@ _REFUSED: Final[dict[str, str]] = {
 class CentralSystem:
     """Answers requests with payloads that are valid against the schemas; keeps no state of a station.
 
+    It is what stands above the chargers (`bridge.ocpp201.above.Above`) where there is no CSMS, and what the bridge goes
+    by in the place of a CSMS that is away.
+
     `id_tags` are the identifiers that may charge, without regard to case; empty means all of them.
     `heartbeat_s` is the interval handed out at boot.
     """
@@ -50,6 +54,26 @@ class CentralSystem:
         self._id_tags = frozenset(tag.casefold() for tag in id_tags)
         self._clock = clock
         self._heartbeat_s = heartbeat_s
+
+    def attach(self, session: Below) -> None:
+        """Do nothing: this central system asks nothing of a station."""
+
+    def detach(self, session: Below) -> None:
+        """Do nothing."""
+
+    def request(
+        self,
+        serial: str,
+        action: str,
+        payload: Payload,
+        on_answer: OnAnswer,
+        on_kept: Callable[[bool], None] | None = None,
+    ) -> None:
+        """Answer at once."""
+        outcome = self.answer(serial, action, payload)
+        if on_kept is not None:
+            on_kept(True)
+        on_answer(outcome)
 
     def answer(self, serial: str, action: str, payload: Payload) -> Payload | CallError:
         """Answer one schema-valid request of the station `serial`.

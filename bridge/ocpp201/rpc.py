@@ -62,6 +62,48 @@ NOT_SENT: Final = NoAnswer.NOT_SENT
 Outcome: TypeAlias = Payload | CallError | NoAnswer
 
 
+class Verbatim(dict[str, Any]):
+    """A payload with the JSON text it came as, passed on in that text: no number or string of it is written anew."""
+
+    __slots__ = ("text",)
+
+    def __init__(self, payload: Payload, text: bytes) -> None:
+        super().__init__(payload)
+        self.text = text
+
+
+class Deferred:
+    """The answer to a request that is not known yet; without `settle` within `within_s` it is CALLERROR InternalError.
+
+    The first `settle` counts, whatever comes after it is dropped; nothing waits for it meanwhile.
+    """
+
+    __slots__ = ("_outcome", "_reply", "within_s")
+
+    def __init__(self, within_s: float = 30.0) -> None:
+        self.within_s = within_s
+        self._outcome: Payload | CallError | None = None
+        self._reply: Callable[[Payload | CallError], None] | None = None
+
+    @property
+    def settled(self) -> bool:
+        """Whether the answer has been given."""
+        return self._outcome is not None
+
+    def settle(self, outcome: Payload | CallError) -> None:
+        """Give the answer."""
+        if self._outcome is None:
+            self._outcome = outcome
+            if self._reply is not None:
+                self._reply(outcome)
+
+    def then(self, reply: Callable[[Payload | CallError], None]) -> None:
+        """Have the answer handed to `reply`, now or later, once."""
+        self._reply = reply
+        if self._outcome is not None:
+            reply(self._outcome)
+
+
 class Schemas(Protocol):
     """What a dialect allows: None for a payload that is right, else the CALLERROR that says what is wrong with it.
 
@@ -78,6 +120,7 @@ class Schemas(Protocol):
 
 
 _decode = msgspec.json.Decoder().decode
+_decode_texts = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _encode = msgspec.json.Encoder().encode
 _BRACKETS: Final = bytes.maketrans(b"{}", b"[]")
 _NO_SHAPE: Final = bytes(set(range(256)) - set(b'{}[]"'))
@@ -148,9 +191,10 @@ def readable_id(message: list[Any]) -> str | None:
 class Call:
     """A call on its way: waiting, in flight or settled."""
 
-    __slots__ = ("action", "message_id", "on_answer", "payload")
+    __slots__ = ("action", "message_id", "on_answer", "payload", "timeout_s")
 
-    def __init__(self, action: str, payload: Payload, on_answer: Callable[[Outcome], None]) -> None:
+    def __init__(self, action: str, payload: Payload, on_answer: Callable[[Outcome], None], timeout_s: float) -> None:
+        self.timeout_s = timeout_s
         self.action = action
         self.payload = payload
         self.on_answer = on_answer
@@ -189,23 +233,26 @@ class _PerMinute:
 class Rpc:
     """One peer: receives its calls and answers them, sends ours one at a time and matches the answers by id.
 
-    `answer(action, payload)` is called for every call that passed the schema check; it is synchronous and quick.
-    Limits: `call_timeout_s` from the moment a call leaves; `max_waiting` calls behind it; `rate_per_s` frames with a
-    `burst`, beyond which reading pauses; the last `remembered_calls` answers, given again to a repeated call; at most
-    `max_unsolicited` unsolicited answers a minute, then the connection is closed; at most `max_refused` frames a minute
-    are complained about. `codes` spells the codes of CALLERRORs otherwise, for dialects that do. `on_refused` is shown
-    every frame that was refused, whole.
+    `answer(action, payload)` is called for every call that passed the schema check; it is synchronous and quick. What
+    it cannot say at once it returns as `Deferred`, `max_deferred` of which may be open. With `verbatim`, payloads
+    received are `Verbatim`. Limits: `call_timeout_s` from the moment a call leaves; `max_waiting` calls behind it;
+    `rate_per_s` frames with a `burst`, beyond which reading pauses; the last `remembered_calls` answers, given again to
+    a repeated call; at most `max_unsolicited` unsolicited answers a minute, then the connection is closed; at most
+    `max_refused` frames a minute are complained about. `codes` spells the codes of CALLERRORs otherwise, for dialects
+    that do. `on_refused` is shown every frame that was refused, whole.
     """
 
     def __init__(
         self,
         websocket: WebSocket,
-        answer: Callable[[str, Payload], Payload | CallError],
+        answer: Callable[[str, Payload], Payload | CallError | Deferred],
         schemas: Schemas,
         *,
         name: str,
         call_timeout_s: float = 10.0,
         max_waiting: int = 16,
+        max_deferred: int = 16,
+        verbatim: bool = False,
         rate_per_s: float = 50.0,
         burst: float = 200.0,
         remembered_calls: int = 32,
@@ -221,6 +268,8 @@ class Rpc:
         self._schemas = schemas
         self._call_timeout_s = call_timeout_s
         self._max_waiting = max_waiting
+        self._max_deferred = max_deferred
+        self._verbatim = verbatim
         self._rate_per_s = rate_per_s
         self._burst = burst
         self._tokens = burst
@@ -233,7 +282,8 @@ class Rpc:
         self._filled_at = self._loop.time()
         self._refused = _PerMinute(self._loop)
         self._unsolicited = _PerMinute(self._loop)
-        self._answered: dict[str, tuple[int, bytes]] = {}
+        self._answered: dict[str, tuple[int, bytes | None]] = {}
+        self._deferred: dict[Deferred, asyncio.TimerHandle] = {}
         self._waiting: deque[Call] = deque()
         self._in_flight: Call | None = None
         self._deadline: asyncio.TimerHandle | None = None
@@ -283,13 +333,19 @@ class Rpc:
             self.withdraw(call)
 
     def post(
-        self, action: str, payload: Payload, on_answer: Callable[[Outcome], None], *, urgent: bool = False
+        self,
+        action: str,
+        payload: Payload,
+        on_answer: Callable[[Outcome], None],
+        *,
+        urgent: bool = False,
+        timeout_s: float | None = None,
     ) -> Call:
         """Send a call without waiting; `on_answer` is called exactly once, possibly before this returns.
 
         While another is in flight it waits, `urgent` ones first. A payload that breaks the schema is never sent.
         """
-        call = Call(action, payload, on_answer)
+        call = Call(action, payload, on_answer, timeout_s or self._call_timeout_s)
         problem = self._schemas.problem_in_request(action, payload)
         if problem is not None:
             log.error("own request breaks the schema: not sent", peer=self.name, action=action, why=problem.description)
@@ -365,7 +421,7 @@ class Rpc:
         if message_id in self._answered:
             digest, reply = self._answered[message_id]
             if digest == hash(frame):
-                return reply
+                return reply  # None while it is deferred: the answer is on its way
             return self._refuse(frame, CallError("RpcFrameworkError", "message id already used"), message_id)
         if len(message) != _CALL_LENGTH or not isinstance(message[2], str) or not isinstance(message[3], dict):
             error = CallError("FormatViolation", "a CALL is [2, message id, action, payload object]")
@@ -374,14 +430,42 @@ class Rpc:
         problem = unstorable(frame, message) or self._schemas.problem_in_request(action, payload)
         if problem is not None:
             return self._refuse(frame, problem, message_id)
-        reply = self._reply(message_id, action, self._answer_or_fail(action, payload))
+        if self._verbatim:
+            payload = Verbatim(payload, bytes(_decode_texts(frame)[3]))
+        answer = self._answer_or_fail(action, payload)
+        outcome = self._settled(message_id, action, answer) if isinstance(answer, Deferred) else answer
+        reply = None if outcome is None else self._reply(message_id, action, outcome)
         if self._remembered_calls:
             if len(self._answered) >= self._remembered_calls:
                 del self._answered[next(iter(self._answered))]
             self._answered[message_id] = (hash(frame), reply)
         return reply
 
-    def _answer_or_fail(self, action: str, payload: Payload) -> Payload | CallError:
+    def _settled(self, message_id: str, action: str, deferred: Deferred) -> Payload | CallError | None:
+        """Return a deferred answer that is there already; else keep it open, bounded in number and time."""
+        at_once: list[Payload | CallError] = []
+        if deferred.settled:
+            deferred.then(at_once.append)
+            return at_once[0]
+        if len(self._deferred) >= self._max_deferred:
+            return CallError("InternalError", "too many requests are still to be answered")
+
+        def reply(outcome: Payload | CallError) -> None:
+            handle = self._deferred.pop(deferred, None)
+            if handle is None:
+                return
+            handle.cancel()
+            frame = self._reply(message_id, action, outcome)
+            if message_id in self._answered:
+                self._answered[message_id] = (self._answered[message_id][0], frame)
+            broadcast([self._websocket], frame, text=True)
+
+        late = CallError("InternalError", "no answer in time")
+        self._deferred[deferred] = self._loop.call_later(deferred.within_s, deferred.settle, late)
+        deferred.then(reply)
+        return None
+
+    def _answer_or_fail(self, action: str, payload: Payload) -> Payload | CallError | Deferred:
         try:
             return self._answer(action, payload)
         except Exception:
@@ -392,7 +476,7 @@ class Rpc:
         if not isinstance(outcome, CallError):
             problem = self._schemas.problem_in_response(action, outcome)
             if problem is None:
-                return _encode([CALLRESULT, message_id, outcome])
+                return _encode([CALLRESULT, message_id, _as_sent(outcome)])
             log.error("own response breaks the schema", peer=self.name, action=action, why=problem.description)
             outcome = CallError("InternalError", "the response could not be formed")
         return self._error_frame(message_id, outcome)
@@ -437,6 +521,9 @@ class Rpc:
         if problem is not None:
             self.counts.refused += 1
             log.warning("answer refused", peer=self.name, action=call.action, why=problem.description)
+        elif self._verbatim:
+            self._settle(call, Verbatim(message[2], bytes(_decode_texts(frame)[2])))
+            return
         self._settle(call, problem or message[2])
 
     def _count_unsolicited(self) -> None:
@@ -453,9 +540,13 @@ class Rpc:
             self._sent += 1
             call.message_id = f"{self._id_prefix}-{self._sent}"
             self._in_flight = call
-            self._deadline = self._loop.call_later(self._call_timeout_s, self._time_out, call)
+            self._deadline = self._loop.call_later(call.timeout_s, self._time_out, call)
             # One call is in flight at most, so that writing without back-pressure stays bounded, and needs no task.
-            broadcast([self._websocket], _encode([CALL, call.message_id, call.action, call.payload]), text=True)
+            broadcast([self._websocket], self._call_frame(call), text=True)
+
+    @staticmethod
+    def _call_frame(call: Call) -> bytes:
+        return _encode([CALL, call.message_id, call.action, _as_sent(call.payload)])
 
     def _time_out(self, call: Call) -> None:
         self._timed_out.append(call.message_id)
@@ -474,6 +565,9 @@ class Rpc:
 
     def _end(self) -> None:
         self._ended = True
+        for handle in self._deferred.values():
+            handle.cancel()
+        self._deferred.clear()
         self._drop_waiting()
         if self._in_flight is not None:
             self._settle(self._in_flight, UNANSWERED)
@@ -483,6 +577,10 @@ class Rpc:
         self._waiting.clear()
         for call in waiting:
             call.on_answer(NOT_SENT)
+
+
+def _as_sent(payload: Payload) -> Payload | msgspec.Raw:
+    return msgspec.Raw(payload.text) if isinstance(payload, Verbatim) else payload
 
 
 def _read_error(message: list[Any]) -> CallError:

@@ -20,9 +20,21 @@ from bridge.core.messages import (
 )
 from bridge.core.quantities import Now
 from bridge.ocpp201 import charging_profile
+from bridge.ocpp201.above import Above, Reply
 from bridge.ocpp201.central_system import CentralSystem
 from bridge.ocpp201.meter_values import combined, samples
-from bridge.ocpp201.rpc import NOT_SENT, Call, CallError, NoAnswer, Outcome, Payload, Rpc, WebSocket
+from bridge.ocpp201.rpc import (
+    NOT_SENT,
+    UNANSWERED,
+    Call,
+    CallError,
+    Deferred,
+    NoAnswer,
+    Outcome,
+    Payload,
+    Rpc,
+    WebSocket,
+)
 from bridge.ocpp201.schemas import Schemas201
 from bridge.settings import ChargerEntry
 
@@ -30,6 +42,7 @@ MAX_EVSE: Final = 64
 MAX_OPEN_TRANSACTIONS: Final = 64
 FORGET_AFTER_SAMPLES: Final = 3
 CONFIGURE_AFTER_S: Final = 1.0  # the first limit after a boot goes before the sampling
+ANSWER_WITHIN_S: Final = 5.0  # then the bridge answers in the place of the central system
 _SCHEDULE_IDS: Final = 2**31 - 1
 
 log = structlog.get_logger(__name__)
@@ -38,7 +51,8 @@ log = structlog.get_logger(__name__)
 class Station:
     """A connected station; a `Session` of `bridge.ocpp201.server`.
 
-    Submits ChargerBooted, MeterSampled, SessionChanged and, for every `set_limit`, exactly one LimitAnswered.
+    Submits ChargerBooted, MeterSampled, SessionChanged and, for every `set_limit`, exactly one LimitAnswered. What it
+    asks goes to what stands `above` it; what that does not answer in time, the embedded central system does.
     """
 
     def __init__(
@@ -49,12 +63,14 @@ class Station:
         submit: Callable[[Event], None],
         clock: Callable[[], Now],
         *,
+        above: Above | None = None,
         call_timeout_s: float = 10.0,
     ) -> None:
         self.serial = entry.serial
         self._entry = entry
         self._unit: charging_profile.RateUnit = "A" if entry.profile.limit.unit == "A" else "W"
         self._central_system = central_system
+        self._above: Above = above or central_system
         self._submit = submit
         self._clock = clock
         self._rpc = Rpc(websocket, self._answer, Schemas201(), name=entry.serial, call_timeout_s=call_timeout_s)
@@ -64,7 +80,11 @@ class Station:
 
     async def serve(self) -> None:
         """Receive until the connection ends; every open order is answered then."""
-        await self._rpc.run()
+        self._above.attach(self)
+        try:
+            await self._rpc.run()
+        finally:
+            self._above.detach(self)
 
     async def is_alive(self, within_s: float) -> bool:
         """Say whether the station answers a ping in time."""
@@ -73,6 +93,16 @@ class Station:
     async def close(self, code: int, reason: str) -> None:
         """End the connection, after the call in flight was given a moment."""
         await self._rpc.close(code, reason)
+
+    def from_above(self, action: str, payload: Payload, reply: Reply) -> None:
+        """Hand a request of the central system to the station, and its answer back."""
+
+        def answered(outcome: Outcome) -> None:
+            reply(
+                CallError("GenericError", "the station does not answer") if isinstance(outcome, NoAnswer) else outcome
+            )
+
+        self._rpc.post(action, payload, answered)
 
     def set_limit(self, effect: SetLimit) -> None:
         """Send SetChargingProfile; an older order that still waits is superseded and answered NOT_SENT."""
@@ -110,20 +140,31 @@ class Station:
         answer = Answer.UNANSWERED if read_back_w is None else Answer.ACCEPTED
         self._submit(LimitAnswered(self.serial, effect.order, answer, read_back_w))
 
-    def _answer(self, action: str, payload: Payload) -> Payload | CallError:
+    def _answer(self, action: str, payload: Payload) -> Payload | CallError | Deferred:
         problem = _implausible_evse(action, payload)
         if problem is not None:
             return problem
-        response = self._central_system.answer(self.serial, action, payload)
-        if isinstance(response, CallError):
-            return response
-        if action == "BootNotification":
-            self._booted(payload["chargingStation"])
-        elif action == "MeterValues":
+        deferred = Deferred()
+
+        def answered(outcome: Outcome) -> None:
+            if isinstance(outcome, NoAnswer):
+                outcome = self._central_system.answer(self.serial, action, payload)
+            if action == "BootNotification" and not deferred.settled and not isinstance(outcome, CallError):
+                self._booted(payload["chargingStation"])
+            deferred.settle(outcome)
+
+        def kept(soon: bool) -> None:
+            if soon:
+                asyncio.get_running_loop().call_later(ANSWER_WITHIN_S, answered, UNANSWERED)
+            else:
+                answered(UNANSWERED)
+
+        self._above.request(self.serial, action, payload, answered, kept)
+        if action == "MeterValues":
             self._sampled(payload["evseId"], payload["meterValue"])
         elif action == "TransactionEvent":
             self._transaction(payload)
-        return response
+        return deferred
 
     def _booted(self, charging_station: dict[str, Any]) -> None:
         self._transactions.clear()

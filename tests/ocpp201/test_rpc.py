@@ -21,14 +21,16 @@ from bridge.ocpp201.rpc import (
     NOT_SENT,
     UNANSWERED,
     CallError,
+    Deferred,
     Outcome,
     Payload,
     Rpc,
+    Verbatim,
     deeper_than,
     parse,
 )
 
-Answer = Callable[[str, Payload], Payload | CallError]
+Answer = Callable[[str, Payload], Payload | CallError | Deferred]
 
 
 class AnySchema:
@@ -75,7 +77,7 @@ async def peers(answer: Answer | None = None, **options: Any) -> AsyncIterator[P
     made: asyncio.Future[Rpc] = asyncio.get_running_loop().create_future()
     asked: list[tuple[str, Payload]] = []
 
-    def note_and_answer(action: str, payload: Payload) -> Payload | CallError:
+    def note_and_answer(action: str, payload: Payload) -> Payload | CallError | Deferred:
         asked.append((action, payload))
         return answer(action, payload) if answer else payload
 
@@ -461,3 +463,54 @@ async def test_a_peer_that_answers_pings_is_alive_and_one_that_left_is_not() -> 
         assert await both.rpc.is_alive(5)
         await both.far.close()
         assert not await both.rpc.is_alive(5)
+
+
+async def test_a_deferred_answer_leaves_when_it_is_settled_and_blocks_nothing_meanwhile() -> None:
+    deferred = Deferred()
+    async with peers(lambda _action, payload: payload if "n" in payload else deferred) as both:
+        await both.far.send('[2,"slow","Echo",{}]')
+        assert await both.still_serves()
+        await both.far.send('[2,"slow","Echo",{}]')
+        assert await both.exchange('[2,"2","Echo",{"n":2}]') == [3, "2", {"n": 2}]
+        deferred.settle({"n": 3})
+        deferred.settle({"n": 4})
+        assert await both.receive() == [3, "slow", {"n": 3}]
+        assert await both.exchange('[2,"slow","Echo",{}]') == [3, "slow", {"n": 3}]
+        assert both.asked.count(("Echo", {})) == 1
+
+
+async def test_a_deferred_answer_that_is_there_already_leaves_at_once() -> None:
+    deferred = Deferred()
+    deferred.settle(CallError("NotSupported"))
+    async with peers(lambda _action, _payload: deferred) as both:
+        assert (await both.exchange('[2,"1","Echo",{}]'))[:3] == [4, "1", "NotSupported"]
+
+
+async def test_a_deferred_answer_that_never_comes_is_an_internal_error() -> None:
+    async with peers(lambda _action, _payload: Deferred(within_s=0.02)) as both:
+        assert (await both.exchange('[2,"1","Echo",{}]'))[:3] == [4, "1", "InternalError"]
+
+
+async def test_deferred_answers_are_bounded_and_forgotten_with_the_connection() -> None:
+    deferred = [Deferred(), Deferred(), Deferred()]
+    waiting = iter(deferred)
+    async with peers(lambda _action, _payload: next(waiting), max_deferred=2) as both:
+        await both.far.send('[2,"1","Echo",{}]')
+        await both.far.send('[2,"2","Echo",{}]')
+        assert (await both.exchange('[2,"3","Echo",{}]'))[:3] == [4, "3", "InternalError"]
+        await both.far.close()
+        await both.rpc.is_alive(1)
+    for each in deferred:
+        each.settle({})
+
+
+async def test_a_payload_passed_on_verbatim_keeps_every_octet_of_its_numbers_and_strings() -> None:
+    payload = '{"a":  12.10, "b":1e2,"c":0.12345678901234567890123, "d":"\\u00e9\\/"}'
+    async with peers(verbatim=True) as both:
+        await both.far.send('[2, "1", "Echo", ' + payload + " ]")
+        assert await both.far.recv() == '[3,"1",' + payload + "]"
+        asked = both.asked[0][1]
+        assert isinstance(asked, Verbatim)
+        assert asked["b"] == 100
+        both.rpc.post("Echo", asked, lambda _: None)
+        assert str(await both.far.recv()).endswith(',"Echo",' + payload + "]")
