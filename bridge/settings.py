@@ -55,11 +55,34 @@ class _Section(BaseModel):
 class LimitCommand(_Section):
     """How a make of charger is told its limit: in `unit`, in whole multiples of `step`, asked back if `read_back`."""
 
-    method: Literal["charging_profile", "change_configuration"]
-    key: str | None = Field(None, validate_default=True)
-    unit: Literal["W", "kW", "A"] = "W"
-    step: Annotated[int, Field(ge=1, le=1_000_000)] = 1
-    read_back: bool = False
+    method: Literal["charging_profile", "change_configuration", "data_transfer"] = Field(
+        description="`charging_profile` (OCPP 1.6 and 2.0.1), `change_configuration` (a configuration key of the unit)"
+        " or `data_transfer` (a message of the vendor)."
+    )
+    key: str | None = Field(
+        None,
+        validate_default=True,
+        description="The configuration key that holds the limit. Nobody else may write it.",
+    )
+    unit: Literal["W", "kW", "A"] = Field("W", description="What the value counts; `A` is amperes per phase.")
+    step: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
+        1, description="The value is a whole multiple of this, rounded down."
+    )
+    read_back: bool = Field(False, description="Ask the unit afterwards which limit it holds; only that is believed.")
+    vendor_id: str | None = Field(
+        None, validate_default=True, max_length=255, description="`vendorId` of the DataTransfer that sets the limit."
+    )
+    message_id: str | None = Field(None, max_length=50, description="`messageId` of that DataTransfer.")
+    data: str = Field(
+        "<value>", max_length=500, description="`data` of that DataTransfer; `<value>` stands for the value."
+    )
+    read_message_id: str | None = Field(
+        None,
+        validate_default=True,
+        max_length=50,
+        description="`messageId` of the DataTransfer that asks for the limit; its answer is the value or a JSON object.",
+    )
+    read_field: str | None = Field(None, description="The field of that JSON object in which the value stands.")
 
     @field_validator("key")
     @classmethod
@@ -68,34 +91,101 @@ class LimitCommand(_Section):
             raise ValueError("is needed with method change_configuration and with no other: name the unit's key")
         return key
 
+    @field_validator("vendor_id")
+    @classmethod
+    def _vendor_id_belongs_to_data_transfer(cls, vendor_id: str | None, info: ValidationInfo) -> str | None:
+        if (info.data.get("method") == "data_transfer") != bool(vendor_id):
+            raise ValueError("is needed with method data_transfer and with no other: name the vendor's message")
+        return vendor_id
+
+    @field_validator("data")
+    @classmethod
+    def _data_has_the_value(cls, data: str) -> str:
+        if data.count("<value>") != 1:
+            raise ValueError("must contain <value> once")
+        return data
+
+    @field_validator("read_message_id")
+    @classmethod
+    def _reading_back_needs_a_message(cls, read_message_id: str | None, info: ValidationInfo) -> str | None:
+        if info.data.get("method") == "data_transfer" and info.data.get("read_back") and not read_message_id:
+            raise ValueError("is needed with read_back: name the message that asks for the limit")
+        return read_message_id
+
 
 class Sampling(_Section):
     """Which measurands a make of charger samples how often, and the configuration keys that set it (None: no key)."""
 
-    interval_key: str | None = None
-    interval_s: Annotated[int, Field(ge=1, le=86_400)] = 60
-    measurands_key: str | None = None
-    measurands: list[str] = []
+    interval_key: str | None = Field(
+        None, description="The key of the sampling interval in seconds. None: the make cannot sample on request."
+    )
+    interval_s: Annotated[int, Field(ge=1, le=86_400)] = Field(
+        60, description="What is written there; three of it without a sample and the measurements are not topical."
+    )
+    measurands_key: str | None = Field(None, description="The key of the list of measurands to sample.")
+    measurands: list[str] = Field([], description="What is written there.")
+    meter: Literal["register", "session"] = Field(
+        "register",
+        description="`session`: the meter begins at 0 with every session. A register is then kept by the bridge and"
+        " marked `source: virtual-register` in customData.",
+    )
+
+
+class Quirks(_Section):
+    """What a make of legacy unit does otherwise than its OCPP version says."""
+
+    one_key_at_a_time: bool = Field(
+        False, description="GetConfiguration names one key in a message: several upset the firmware."
+    )
+    reboot_keys: list[str] = Field(
+        [], description="Keys that count after a reboot only: setting one is answered RebootRequired."
+    )
+    configuration_keys: list[str] = Field(
+        [], description="All keys of the unit, where it does not list them when asked for all."
+    )
+    standard_keys: dict[str, str] = Field(
+        {}, description="Keys of OCPP 1.x that this make spells otherwise: standard name to its own."
+    )
+    immediate_reset: Literal["Hard", "Soft"] = Field(
+        "Hard", description="The Reset that stands for Immediate; `Soft` where a hard one loses the session."
+    )
 
 
 class ChargerProfile(_Section):
-    """What a make of charger says and obeys: one file of profiles/chargers/.
+    """What a make of charger says and obeys: one file of profiles/chargers/."""
 
-    `hello` is the pattern of what it says before the handshake, None if nothing. `minimum_w` is the least it charges
-    with, `maximum_w` its hardware maximum, `reaction_s` the time from its answer to its obedience.
-    """
-
-    vendor: str
-    model: str
-    protocol: Literal["ocpp1.5", "ocpp1.6", "ocpp2.0.1"]
-    hello: str | None = None
-    phases: Annotated[int, Field(ge=1, le=3)] = 3
-    minimum_w: PowerW
-    maximum_w: PowerW
-    limit: LimitCommand
-    sampling: Sampling = Sampling()
-    reaction_s: Seconds = 2.0
-    offline: Annotated[Offline, Field(strict=False)] = Offline.NAMEPLATE
+    vendor: str = Field(description="The vendor, where the unit does not say one.")
+    model: str = Field(description="The model, where the unit does not say one.")
+    protocol: Literal["ocpp1.5", "ocpp1.6", "ocpp2.0.1"] = Field(
+        description="What it speaks: the WebSocket subprotocol. Another one is refused."
+    )
+    hello: str | None = Field(
+        None,
+        description="What it says on the bare socket before the handshake: `<serial>` once, `<version>` at most once,"
+        " and something fixed at the end. None if nothing.",
+    )
+    phases: Annotated[int, Field(ge=1, le=3)] = Field(3, description="How many phases it charges on, 230 V each.")
+    connectors: Annotated[int, Field(ge=1, le=64)] = Field(1, description="How many connectors it has, from 1.")
+    connector_type: Annotated[str, Field(max_length=20)] = Field(
+        "Unknown", description="What is plugged in: a ConnectorEnumType of OCPP 2.0.1, such as `cType2` or `cCCS2`."
+    )
+    minimum_w: PowerW = Field(description="The least it charges with; below it pauses.")
+    maximum_w: PowerW = Field(description="What it draws when nothing limits it.")
+    limit: LimitCommand = Field(description="How it is told its limit.")
+    sampling: Sampling = Field(Sampling(), description="What it samples, and how it is told.")
+    reaction_s: Seconds = Field(2.0, description="From its answer until it obeys.")
+    offline: Annotated[Offline, Field(strict=False)] = Field(
+        Offline.NAMEPLATE,
+        description="What it does without its connection: `stops`, `keeps_limit` (the last one acknowledged) or"
+        " `nameplate` (assume its maximum).",
+    )
+    file_transfer: list[str] = Field(
+        ["ftp"], description="Schemes of addresses it can load firmware from and send diagnostics to."
+    )
+    local_list_entries: Annotated[int, Field(ge=0, le=10_000)] = Field(
+        100, description="How many entries its list of known drivers takes in one message; 0: it has no list."
+    )
+    quirks: Quirks = Field(Quirks(), description="What it does otherwise than its OCPP version says.")
 
     @field_validator("hello")
     @classmethod
@@ -108,6 +198,16 @@ class ChargerProfile(_Section):
     @classmethod
     def _maximum_reaches_minimum(cls, maximum_w: int, info: ValidationInfo) -> int:
         return _not_below(maximum_w, info, "minimum_w")
+
+    @field_validator("limit")
+    @classmethod
+    def _limit_is_in_the_words_of_the_protocol(cls, limit: LimitCommand, info: ValidationInfo) -> LimitCommand:
+        protocol = info.data.get("protocol")
+        if protocol == "ocpp1.5" and limit.method == "charging_profile":
+            raise ValueError("method charging_profile is unknown to ocpp1.5: use change_configuration or data_transfer")
+        if protocol == "ocpp2.0.1" and limit.method != "charging_profile":
+            raise ValueError("a unit that speaks ocpp2.0.1 is limited by method charging_profile")
+        return limit
 
 
 class Timers(_Section):
