@@ -61,6 +61,9 @@ class Transaction:
 
     `number` is the id the unit knows, `transaction_id` the UUID OCPP 2.0.1 knows. `start_key` tells a retried start,
     `stop_key` a retried stop, empty while there was none. `connector` is None where the unit never said it.
+    `remote_start_id` is that of the RequestStartTransaction that caused it, `stop_cause` what will have ended it if it
+    ends now: a ReasonEnumType of OCPP 2.0.1, empty where nobody ordered anything. `base_wh` is what the register of the
+    bridge stood at when it began, None for units with a register of their own.
     """
 
     serial: str
@@ -73,6 +76,9 @@ class Transaction:
     next_seq_no: int = 0
     ended: bool = False
     stop_key: str = ""
+    remote_start_id: int | None = None
+    stop_cause: str = ""
+    base_wh: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +97,7 @@ class Transactions:
     """
 
     def __init__(self, shelf: Shelf, mint: Callable[[], str] = lambda: str(uuid.uuid4())) -> None:
-        self._shelf = shelf
+        self.shelf = shelf
         self._mint = mint
         self._numbers = Counter(shelf, "transaction_number")
         self._event_ids = Counter(shelf, "event_id")
@@ -127,7 +133,7 @@ class Transactions:
         while (serial, number) in self._known:
             number = self._numbers.next()
         started = Transaction(serial, number, self._mint(), connector, key, id_tag, meter_start_wh)
-        self._save(started)
+        self.save(started)
         return Start(started, is_new=True, left_open=left_open)
 
     def recover(self, serial: str, number: int, connector: int | None, start_key: str) -> Start | None:
@@ -143,7 +149,7 @@ class Transactions:
         while number <= 0 or (serial, number) in self._known:
             number = self._numbers.next()
         recovered = Transaction(serial, number, self._mint(), connector, start_key, "", None)
-        self._save(recovered)
+        self.save(recovered)
         return Start(recovered, is_new=True)
 
     def mint_event_id(self) -> int:
@@ -153,6 +159,11 @@ class Transactions:
     def find(self, serial: str, number: int) -> Transaction | None:
         """Return the transaction the unit knows by this number, open or ended."""
         return self._known.get((serial, number))
+
+    def find_id(self, serial: str, transaction_id: str) -> Transaction | None:
+        """Return the transaction OCPP 2.0.1 knows by this id, open or ended."""
+        known = [*self._open.get(serial, ()), *self._ended.get(serial, ())]
+        return next((each for each in known if each.transaction_id == transaction_id), None)
 
     def open_of(self, serial: str) -> list[Transaction]:
         """Return the open transactions of a unit, oldest first."""
@@ -166,7 +177,7 @@ class Transactions:
         """Return the seqNo of the next event of a transaction: from 0, without gaps (OCPP 2.0.1 E01, §1.3.2.1)."""
         seq_no = transaction.next_seq_no
         transaction.next_seq_no += 1
-        self._save(transaction)
+        self.save(transaction)
         return seq_no
 
     def end(self, transaction: Transaction, stop_key: str) -> int:
@@ -174,11 +185,12 @@ class Transactions:
         seq_no = transaction.next_seq_no
         transaction.next_seq_no += 1
         transaction.ended, transaction.stop_key = True, stop_key
-        self._save(transaction)
+        self.save(transaction)
         return seq_no
 
-    def _save(self, transaction: Transaction) -> None:
-        self._shelf.put(ROOM, f"{transaction.serial}/{transaction.number}", json.dumps(asdict(transaction)))
+    def save(self, transaction: Transaction) -> None:
+        """Write down what has changed in a transaction."""
+        self.shelf.put(ROOM, f"{transaction.serial}/{transaction.number}", json.dumps(asdict(transaction)))
         self._remember(transaction)
 
     def _remember(self, transaction: Transaction) -> None:
@@ -198,4 +210,4 @@ class Transactions:
         del self._known[transaction.serial, transaction.number]
         if self._by_start.get((transaction.serial, transaction.start_key)) is transaction:
             del self._by_start[transaction.serial, transaction.start_key]
-        self._shelf.delete(ROOM, f"{transaction.serial}/{transaction.number}")
+        self.shelf.delete(ROOM, f"{transaction.serial}/{transaction.number}")
