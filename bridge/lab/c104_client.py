@@ -23,6 +23,7 @@ import c104  # noqa: E402  c104 reads the time zone when it is loaded
 LINES = 20_000  # told and not yet read by the control centre; beyond that lines are dropped and counted
 TICK_S = 0.1
 RETRY_S = 1.0
+T2_S = 1  # below the t1 of any outstation (IEC 60870-5-104 §5.2: t2 < t1)
 MUTED_S = 1.0  # c104 sends STARTDT itself, but not always
 _CAUSES = {cause.value: cause for cause in c104.Cot.__members__.values()}
 
@@ -63,6 +64,7 @@ class Client:
             raise SystemExit(f"c104 takes no connection to {host}:{port}: an IPv4 address and a port are needed")
         self._connection = connection
         self._common_address = common_address
+        connection.protocol_parameters.confirm_interval = T2_S
         station = connection.add_station(common_address=common_address)
         if station is None:
             raise SystemExit(f"c104 takes no common address {common_address}: 1 to 65534 are possible")

@@ -247,6 +247,7 @@ class ControlCentre:
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 env=environment,
+                start_new_session=True,  # Ctrl-C is for us, who then end its input
                 limit=LINE_BYTES,
             )
             assert process.stdout is not None  # noqa: S101  opened with a pipe
