@@ -407,9 +407,9 @@ def _share_out(site: Site) -> None:
         rank = (0 if charger.active else 1, 0 if charger.target_w else 1, plan.index)
         maximum_w = plan.maximum_w if charger.wish_w is None else min(plan.maximum_w, charger.wish_w)
         if maximum_w >= plan.minimum_w:
-            requests.append(Request(plan.minimum_w, maximum_w, rank))
+            requests.append(Request(plan.minimum_w, maximum_w, maximum_w, rank))
         else:
-            requests.append(Request(0, 0, rank))
+            requests.append(Request(0, 0, 0, rank))
     budget = budget_w(site.limit.power_w, site.chargers.values())
     for charger, grant_w in zip(chargers, allocate(budget, requests), strict=True):
         charger.target_w = grant_w
