@@ -1,12 +1,13 @@
 """Configuration: the YAML file, the environment and the files of profiles/ become checked settings and the core's plan.
 
 Nobody else reads profiles/ or the environment. A value is taken from the environment (`GRIDLIMIT_<SECTION>__<KEY>`,
-`GRIDLIMIT_DATA_DIR`, `GRIDLIMIT_CHARGERS__0__SERIAL`; written as in YAML) before the file, and from the file before
-the default. Whatever is unknown or makes no sense is refused, all of it at once.
+`GRIDLIMIT_DATA_DIR`, `GRIDLIMIT_CHARGERS` for the whole list; written as in YAML) before the file, and from the file
+before the default. Whatever is unknown or makes no sense is refused, all of it at once.
 """
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import ipaddress
 import os
@@ -16,6 +17,8 @@ from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, EnvSettingsSource, InitSettingsSource, SettingsConfigDict
 
 from bridge.core.plan import ChargerPlan, Offline, OnReturn, Plan
 from bridge.core.points import Point, PointAddress, PointKind, PointTable, Signal
@@ -394,8 +397,10 @@ class ChargerEntry(_Section):
         return profile
 
 
-class Settings(_Section):
+class Settings(_Section, BaseSettings):
     """The whole configuration. A relative `data_dir` counts from the folder of the configuration file."""
+
+    model_config = SettingsConfigDict(case_sensitive=True, env_prefix=PREFIX, env_nested_delimiter="__")
 
     site: Site
     iec104: Iec104
@@ -415,6 +420,14 @@ class Settings(_Section):
             raise ValueError(f"iec104, ocpp and http need ports of their own: {shared.pop()} is named twice")
         return http
 
+    @classmethod
+    def settings_customise_sources(  # type: ignore[override]  # the sources it does not use stay unnamed
+        cls, settings_cls: type[BaseSettings], *, init_settings: InitSettingsSource, **_others: Any
+    ) -> tuple[InitSettingsSource | EnvSettingsSource, ...]:
+        """What `load` hands in: `environment` before `file`, and then what the `profiles` add to both."""
+        given = init_settings()
+        return given["environment"], InitSettingsSource(settings_cls, given["file"]), given["profiles"]
+
 
 # What `load` or a before-validator fills in: never missing by the fault of whoever wrote the file.
 _FILLED_IN = {"profile", "minimum_w", "maximum_w", "sample_interval_s", "at_start_w"}
@@ -425,7 +438,7 @@ class _Source:
 
     def __init__(self, path: Path | None) -> None:
         self.name = "environment" if path is None else str(path)
-        self.data: dict[Hashable, Any] = {}
+        self.data: dict[str, Any] = {}
         self.places: dict[KeyPath, str] = {}
         self.problems: list[str] = []
         if path is not None:
@@ -450,7 +463,7 @@ class _Source:
             raise ConfigError([f"{path}: is no YAML: {error}"]) from error
         if not isinstance(data, dict):
             raise ConfigError([f"{path}:1: must be a mapping of sections, such as `site:`"])
-        self.data = data
+        self.data = {str(key): value for key, value in data.items()}
 
     def _note(self, node: yaml.Node | None, path: KeyPath) -> None:
         if len(path) > MAX_DEPTH:
@@ -468,36 +481,56 @@ class _Source:
                 self.places[*path, position] = f"{self.name}:{value.start_mark.line + 1}"
                 self._note(value, (*path, position))
 
-    def override(self, environ: Mapping[str, str]) -> None:
-        """Lay every variable that begins with GRIDLIMIT_ over the data."""
-        named = {_variable_path(name): name for name in environ if name.startswith(PREFIX)}
-        for path in sorted(named, key=lambda path: [str(key).zfill(6) for key in path]):
-            name = named[path]
-            try:
-                value = _variable_value(environ[name], _annotation(Settings, path))
-                _put(self.data, path, value)
-            except (ValueError, yaml.YAMLError) as error:
-                self.problems.append(f"{name}: {_dotted(path)}: {error}")
-            for stale in [place for place in self.places if place[: len(path)] == path]:
-                del self.places[stale]
-            self.places[path] = name
-
     def problem(self, path: KeyPath, text: str) -> None:
         """Remember one problem, placed at the nearest key that is written down."""
         written = (path[:end] for end in range(len(path), 0, -1))
         place = next((self.places[key] for key in written if key in self.places), self.name)
         self.problems.append(f"{place}: {_dotted(path)}: {text}")
 
-    def validate(self, model: type[ModelT]) -> ModelT | None:
+    def validate(self, model: type[ModelT], data: dict[str, Any]) -> ModelT | None:
         """Give the data its shape; None with the problems noted."""
         try:
-            return model.model_validate(self.data)
+            return model.model_validate(data)
         except ValidationError as error:
             for found in error.errors():
                 path = tuple(found["loc"])
                 if not (model is Settings and found["type"] == "missing" and path[-1] in _FILLED_IN):
                     self.problem(path, _explain(found, model))
             return None
+
+
+class _Environment(EnvSettingsSource):
+    """What the GRIDLIMIT_ variables say: text where text is expected, YAML elsewhere; nothing is null where allowed."""
+
+    def __init__(self, file: _Source, environ: Mapping[str, str]) -> None:
+        super().__init__(Settings)
+        self.env_vars: dict[str, str] = {}
+        for name in sorted(name for name in environ if name.startswith(PREFIX)):
+            path = tuple(name.removeprefix(PREFIX).lower().split("__"))
+            kind = _annotation(Settings, path)
+            if kind is None or "profile" in path:
+                file.problems.append(f"{name}: {_dotted(path)}: {_unknown(Settings, path)}")
+            elif text := environ[name] or ("null" if type(None) in get_args(kind) else ""):
+                self.env_vars[PREFIX + "__".join(path)] = text
+                if len(path) == 1:
+                    file.data.pop(path[0], None)  # what is set as a whole is not merged
+                file.places = {key: place for key, place in file.places.items() if key[: len(path)] != path}
+                file.places[path] = name
+            else:
+                file.problems.append(f"{name}: {_dotted(path)}: is empty: write a value, or unset the variable")
+
+    def field_is_complex(self, field: FieldInfo) -> bool:  # noqa: ARG002  every value goes through the decoder
+        """True: plain values are decoded too."""
+        return True
+
+    def decode_complex_value(self, field_name: str, field: FieldInfo, value: str) -> Any:  # noqa: ARG002
+        """The value as YAML; text where it is no YAML, or null where null is not allowed, to be refused as such."""
+        kinds = get_args(field.annotation) or (field.annotation,)
+        with contextlib.suppress(yaml.YAMLError, ValueError, RecursionError):
+            said = yaml.safe_load(value)
+            if (type(None) in kinds) if said is None else (str not in kinds):
+                return said
+        return value
 
 
 def load(path: Path | None, environ: Mapping[str, str] | None = None) -> Settings:
@@ -507,10 +540,10 @@ def load(path: Path | None, environ: Mapping[str, str] | None = None) -> Setting
     problem found.
     """
     source = _Source(path)
-    source.override(os.environ if environ is None else environ)
+    environment = _Environment(source, os.environ if environ is None else environ)
     folder = Path() if path is None else path.parent
-    _complete(source, [folder / "profiles", SHIPPED_PROFILES])
-    settings = source.validate(Settings)
+    profiles = _Profiles(source, [folder / "profiles", SHIPPED_PROFILES])
+    settings = source.validate(Settings, {"environment": environment, "file": source.data, "profiles": profiles})
     if settings is not None:
         for text in _clashing_points(settings):
             source.problem(("iec104", "dso_profile"), text)
@@ -595,13 +628,37 @@ def warnings(settings: Settings) -> list[str]:
     return found
 
 
-class _Profiles:
-    """Puts the profiles that the data names into the data; each file is read once, and its problems are noted once."""
+class _Profiles(InitSettingsSource):
+    """What the models expect beside what is said: the profiles named, each file read once, and the default indexes."""
 
     def __init__(self, source: _Source, folders: list[Path]) -> None:
+        super().__init__(Settings, {})
         self.source = source
         self.folders = folders
         self.read: dict[tuple[str, str], BaseModel | None] = {}
+
+    def __call__(self) -> dict[str, Any]:
+        """Complete what the sources before this one have said, in its place: entries of a list cannot be merged."""
+        data, source = self.current_state, self.source
+        iec104 = data.setdefault("iec104", {})
+        if isinstance(iec104, dict):
+            named = ("dso_profile", iec104.get("dso_profile", "default"))
+            _fill_in(source, ("iec104",), iec104, self.named(DsoProfile, "dso", ("iec104",), named))
+        chargers = data.get("chargers")
+        first: dict[tuple[str, Hashable], int] = {}
+        for position, entry in enumerate(chargers if isinstance(chargers, list) else []):
+            if not isinstance(entry, dict):
+                continue
+            path: KeyPath = ("chargers", position)
+            named = ("charger_profile", entry.get("charger_profile"))
+            _fill_in(source, path, entry, self.named(ChargerProfile, "chargers", path, named))
+            if entry.get("index") is None:
+                entry["index"] = position
+            for key in ("serial", "index"):
+                value = entry.get(key)
+                if isinstance(value, str | int) and (before := first.setdefault((key, value), position)) != position:
+                    source.problem((*path, key), f"{value} is also the {key} of chargers[{before}]: each needs its own")
+        return {}
 
     def named(self, model: type[BaseModel], kind: str, path: KeyPath, named: tuple[str, Any]) -> BaseModel | None:
         """The profile that `named` (key, name) asks for below `path`; None with the problem noted."""
@@ -617,29 +674,6 @@ class _Profiles:
             except ConfigError as error:
                 self.source.problems += error.problems
         return self.read[kind, name]
-
-
-def _complete(source: _Source, folders: list[Path]) -> None:
-    """Put into the data what the models expect beside what is written: the profiles named and the default indexes."""
-    profiles = _Profiles(source, folders)
-    iec104 = source.data.setdefault("iec104", {})
-    if isinstance(iec104, dict):
-        named = ("dso_profile", iec104.get("dso_profile", "default"))
-        _fill_in(source, ("iec104",), iec104, profiles.named(DsoProfile, "dso", ("iec104",), named))
-    chargers = source.data.get("chargers")
-    first: dict[tuple[str, Hashable], int] = {}
-    for position, entry in enumerate(chargers if isinstance(chargers, list) else []):
-        if not isinstance(entry, dict):
-            continue
-        path: KeyPath = ("chargers", position)
-        named = ("charger_profile", entry.get("charger_profile"))
-        _fill_in(source, path, entry, profiles.named(ChargerProfile, "chargers", path, named))
-        if entry.get("index") is None:
-            entry["index"] = position
-        for key in ("serial", "index"):
-            value = entry.get(key)
-            if isinstance(value, str | int) and (before := first.setdefault((key, value), position)) != position:
-                source.problem((*path, key), f"{value} is also the {key} of chargers[{before}]: each needs its own")
 
 
 def _fill_in(source: _Source, path: KeyPath, entry: dict[Hashable, Any], profile: BaseModel | None) -> None:
@@ -658,7 +692,7 @@ def _profile(model: type[ModelT], kind: str, name: str, folders: list[Path]) -> 
         known = sorted({path.stem for folder in folders for path in (folder / kind).glob("*.yaml")})
         raise FileNotFoundError(f"no {kind}/{name}.yaml in {' or '.join(map(str, folders))}: {_one_of(name, known)}")
     source = _Source(path)
-    profile = source.validate(model)
+    profile = source.validate(model, source.data)
     if profile is None or source.problems:
         raise ConfigError(source.problems)
     return profile
@@ -690,9 +724,7 @@ def _explain(found: Any, model: type[BaseModel]) -> str:
     """One pydantic error in words that say what to do."""
     path, given = tuple(found["loc"]), found["input"]
     if found["type"] == "extra_forbidden":
-        parent = _annotation(model, path[:-1]) if path[:-1] else model
-        known = sorted(set(getattr(parent, "model_fields", {})) - {"profile"})
-        return f"unknown key: {_one_of(str(path[-1]), known)}"
+        return _unknown(model, path)
     if found["type"] == "missing":
         return "is missing: write it"
     if found["type"] == "value_error":
@@ -701,6 +733,13 @@ def _explain(found: Any, model: type[BaseModel]) -> str:
     hint = ": put it in quotes" if found["type"] == "string_type" and isinstance(given, int | float) else ""
     shown = repr(given) if len(repr(given)) <= 60 else f"{repr(given)[:57]}..."  # noqa: PLR2004  fits one line
     return f"is {shown}: {found['msg'].replace('Input should', 'it should')}{hint}"
+
+
+def _unknown(model: type[BaseModel], path: KeyPath) -> str:
+    parent = _annotation(model, path[:-1])
+    if not (known := sorted(set(getattr(parent, "model_fields", {})) - {"profile"})):
+        return f"leads nowhere: a value or a list is set as a whole, such as {PREFIX}CHARGERS"
+    return f"unknown key: {_one_of(str(path[-1]), known)}"
 
 
 def _one_of(name: str, known: list[str]) -> str:
@@ -719,37 +758,6 @@ def _annotation(model: Any, path: KeyPath) -> Any:
         if hasattr(model, "__metadata__"):
             model = get_args(model)[0]
     return model
-
-
-def _variable_path(name: str) -> KeyPath:
-    keys = name.removeprefix(PREFIX).lower().split("__")
-    return tuple(int(key) if key.isdecimal() else key for key in keys)
-
-
-def _variable_value(text: str, annotation: Any) -> Any:
-    """What a variable says: text where text is expected, YAML elsewhere; nothing is null where null is allowed."""
-    optional = type(None) in get_args(annotation)
-    if optional and text in ("", "null", "~"):
-        return None
-    if annotation is str or str in get_args(annotation):
-        return text
-    return yaml.safe_load(text)
-
-
-def _put(data: Any, path: KeyPath, value: Any) -> None:
-    """Set the value at a path of keys and make what is missing on the way. Raises ValueError if it leads nowhere."""
-    for key, following in zip(path, (*path[1:], None), strict=True):
-        fresh = value if following is None else [] if isinstance(following, int) else {}
-        if isinstance(data, list):
-            if not isinstance(key, int) or key > len(data):
-                raise ValueError(f"{key} leads nowhere: the list has {len(data)} entries, counted from 0")
-            if key == len(data):
-                data.append(fresh)
-        elif isinstance(key, int) or not isinstance(data, dict):
-            raise ValueError("leads nowhere: check the name of the variable")  # noqa: TRY004  the value of a name
-        if following is None or (isinstance(data, dict) and not isinstance(data.get(key), dict | list)):
-            data[key] = fresh
-        data = data[key]
 
 
 def _dotted(path: KeyPath) -> str:

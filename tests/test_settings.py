@@ -120,10 +120,8 @@ def test_every_key_of_the_contract_can_come_from_the_environment_alone() -> None
         "GRIDLIMIT_SITE__CAPACITY_W": "100000",
         "GRIDLIMIT_SITE__MIN_LIMIT_W": "6000",
         "GRIDLIMIT_FALLBACK__LIMIT_W": "10000",
-        "GRIDLIMIT_CHARGERS__0__SERIAL": "0017",
-        "GRIDLIMIT_CHARGERS__0__CHARGER_PROFILE": "native-201",
-        "GRIDLIMIT_CHARGERS__1__SERIAL": "S4-2",
-        "GRIDLIMIT_CHARGERS__1__CHARGER_PROFILE": "series4-ultra",
+        "GRIDLIMIT_CHARGERS": "[{serial: '0017', charger_profile: native-201},"
+        ' {"serial": "S4-2", "charger_profile": "series4-ultra"}]',
         "GRIDLIMIT_DATA_DIR": "/var/lib/gridlimit",
         "HOME": "/nowhere",
     }
@@ -219,7 +217,7 @@ def test_nonsense_is_refused_in_words(tmp_path: Path, written: str, instead: str
         ("\x00", "site.yaml: is no YAML"),
         ("[" * 5000, "is no YAML"),
         ("a: &a {b: *a}\n", "site.yaml:1: a: unknown key"),
-        ("1: 2\n", "site.yaml: [1]: "),
+        ("1: 2\n", "site.yaml:1: 1: unknown key: known are"),
     ],
 )
 def test_a_file_that_is_no_configuration_is_refused_with_its_line(tmp_path: Path, text: str, expected: str) -> None:
@@ -236,15 +234,39 @@ def test_a_missing_file_is_refused_by_name(tmp_path: Path) -> None:
     [
         ("GRIDLIMIT_SITE__CAPCITY_W", "site.capcity_w: unknown key: did you mean capacity_w?"),
         ("GRIDLIMIT_SIDE", "side: unknown key"),
-        ("GRIDLIMIT_CHARGERS__7__SERIAL", "chargers[7].serial: 7 leads nowhere: the list has 1 entries"),
-        ("GRIDLIMIT_7", "[7]: leads nowhere"),
-        ("GRIDLIMIT_CHARGERS__FIRST", "chargers.first: first leads nowhere"),
+        ("GRIDLIMIT_7", "7: unknown key"),
+        ("GRIDLIMIT_CHARGERS__0__SERIAL", "chargers.0.serial: leads nowhere: a value or a list is set as a whole"),
+        ("GRIDLIMIT_CHARGERS__FIRST", "chargers.first: leads nowhere"),
+        ("GRIDLIMIT_DATA_DIR__NAME", "data_dir.name: leads nowhere"),
+        ("GRIDLIMIT_IEC104__PROFILE", "iec104.profile: unknown key: did you mean dso_profile?"),
+        ("GRIDLIMIT_CHARGERS", "chargers: is 1: it should be a valid list"),
+        ("GRIDLIMIT_HTTP", "http: is 1: it should be"),
+        ("GRIDLIMIT_FALLBACK__HOLD_S__X", "fallback.hold_s.x: leads nowhere"),
     ],
 )
 def test_a_variable_that_leads_nowhere_is_refused_by_name(tmp_path: Path, variable: str, expected: str) -> None:
     assert any(
         problem.startswith(f"{variable}: {expected}") for problem in problems(tmp_path, CONTRACT, **{variable: "1"})
     )
+
+
+@pytest.mark.parametrize(
+    "variable", ["GRIDLIMIT_SITE__NAME", "GRIDLIMIT_HTTP__PORT", "GRIDLIMIT_CHARGERS", "GRIDLIMIT_DATA_DIR"]
+)
+def test_an_empty_variable_is_refused_where_null_is_not_allowed(tmp_path: Path, variable: str) -> None:
+    assert [problem.split(": ")[::2] for problem in problems(tmp_path, CONTRACT, **{variable: ""})] == [
+        [variable, "is empty"]
+    ]
+
+
+def test_an_empty_variable_is_null_where_null_is_allowed(tmp_path: Path) -> None:
+    assert load(tmp_path, CONTRACT, GRIDLIMIT_FALLBACK__HOLD_S="").fallback.hold_s is None
+
+
+def test_a_section_in_one_variable_replaces_that_of_the_file_and_single_keys_go_before_it(tmp_path: Path) -> None:
+    whole = {"GRIDLIMIT_SITE": "{capacity_w: 5, min_limit_w: 2}", "GRIDLIMIT_SITE__MIN_LIMIT_W": "1"}
+    site = load(tmp_path, CONTRACT, **whole).site
+    assert (site.name, site.capacity_w, site.min_limit_w) == ("Site", 5, 1)
 
 
 def test_a_profile_beside_the_configuration_goes_before_the_shipped_one(tmp_path: Path) -> None:
