@@ -63,29 +63,34 @@ class LimitCommand(_Section):
         " or `data_transfer` (a message of the vendor)."
     )
     key: str | None = Field(
-        None,
+        default=None,
         validate_default=True,
         description="The configuration key that holds the limit. Nobody else may write it.",
     )
-    unit: Literal["W", "kW", "A"] = Field("W", description="What the value counts; `A` is amperes per phase.")
+    unit: Literal["W", "kW", "A"] = Field(default="W", description="What the value counts; `A` is amperes per phase.")
     step: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
-        1, description="The value is a whole multiple of this, rounded down."
+        default=1, description="The value is a whole multiple of this, rounded down."
     )
-    read_back: bool = Field(False, description="Ask the unit afterwards which limit it holds; only that is believed.")
+    read_back: bool = Field(
+        default=False, description="Ask the unit afterwards which limit it holds; only that is believed."
+    )
     vendor_id: str | None = Field(
-        None, validate_default=True, max_length=255, description="`vendorId` of the DataTransfer that sets the limit."
+        default=None,
+        validate_default=True,
+        max_length=255,
+        description="`vendorId` of the DataTransfer that sets the limit.",
     )
-    message_id: str | None = Field(None, max_length=50, description="`messageId` of that DataTransfer.")
+    message_id: str | None = Field(default=None, max_length=50, description="`messageId` of that DataTransfer.")
     data: str = Field(
-        "<value>", max_length=500, description="`data` of that DataTransfer; `<value>` stands for the value."
+        default="<value>", max_length=500, description="`data` of that DataTransfer; `<value>` stands for the value."
     )
     read_message_id: str | None = Field(
-        None,
+        default=None,
         validate_default=True,
         max_length=50,
-        description="`messageId` of the DataTransfer that asks for the limit; its answer is the value or a JSON object.",
+        description="`messageId` of the DataTransfer that asks for the limit; it answers the value or a JSON object.",
     )
-    read_field: str | None = Field(None, description="The field of that JSON object in which the value stands.")
+    read_field: str | None = Field(default=None, description="The field of that JSON object in which the value stands.")
 
     @field_validator("key")
     @classmethod
@@ -120,15 +125,17 @@ class Sampling(_Section):
     """Which measurands a make of charger samples how often, and the configuration keys that set it (None: no key)."""
 
     interval_key: str | None = Field(
-        None, description="The key of the sampling interval in seconds. None: the make cannot sample on request."
+        default=None,
+        description="The key of the sampling interval in seconds. None: the make cannot sample on request.",
     )
     interval_s: Annotated[int, Field(ge=1, le=86_400)] = Field(
-        60, description="What is written there; three of it without a sample and the measurements are not topical."
+        default=60,
+        description="What is written there; three of it without a sample and the measurements are not topical.",
     )
-    measurands_key: str | None = Field(None, description="The key of the list of measurands to sample.")
-    measurands: list[str] = Field([], description="What is written there.")
+    measurands_key: str | None = Field(default=None, description="The key of the list of measurands to sample.")
+    measurands: list[str] = Field(default=[], description="What is written there.")
     meter: Literal["register", "session"] = Field(
-        "register",
+        default="register",
         description="`session`: the meter begins at 0 with every session. A register is then kept by the bridge and"
         " marked `source: virtual-register` in customData.",
     )
@@ -138,19 +145,19 @@ class Quirks(_Section):
     """What a make of legacy unit does otherwise than its OCPP version says."""
 
     one_key_at_a_time: bool = Field(
-        False, description="GetConfiguration names one key in a message: several upset the firmware."
+        default=False, description="GetConfiguration names one key in a message: several upset the firmware."
     )
     reboot_keys: list[str] = Field(
-        [], description="Keys that count after a reboot only: setting one is answered RebootRequired."
+        default=[], description="Keys that count after a reboot only: setting one is answered RebootRequired."
     )
     configuration_keys: list[str] = Field(
-        [], description="All keys of the unit, where it does not list them when asked for all."
+        default=[], description="All keys of the unit, where it does not list them when asked for all."
     )
     standard_keys: dict[str, str] = Field(
-        {}, description="Keys of OCPP 1.x that this make spells otherwise: standard name to its own."
+        default={}, description="Keys of OCPP 1.x that this make spells otherwise: standard name to its own."
     )
     immediate_reset: Literal["Hard", "Soft"] = Field(
-        "Hard", description="The Reset that stands for Immediate; `Soft` where a hard one loses the session."
+        default="Hard", description="The Reset that stands for Immediate; `Soft` where a hard one loses the session."
     )
 
 
@@ -163,32 +170,35 @@ class ChargerProfile(_Section):
         description="What it speaks: the WebSocket subprotocol. Another one is refused."
     )
     hello: str | None = Field(
-        None,
+        default=None,
         description="What it says on the bare socket before the handshake: `<serial>` once, `<version>` at most once,"
         " and something fixed at the end. None if nothing.",
     )
-    phases: Annotated[int, Field(ge=1, le=3)] = Field(3, description="How many phases it charges on, 230 V each.")
-    connectors: Annotated[int, Field(ge=1, le=64)] = Field(1, description="How many connectors it has, from 1.")
+    phases: Annotated[int, Field(ge=1, le=3)] = Field(
+        default=3, description="How many phases it charges on, 230 V each."
+    )
+    connectors: Annotated[int, Field(ge=1, le=64)] = Field(default=1, description="How many connectors it has, from 1.")
     connector_type: Annotated[str, Field(max_length=20)] = Field(
-        "Unknown", description="What is plugged in: a ConnectorEnumType of OCPP 2.0.1, such as `cType2` or `cCCS2`."
+        default="Unknown",
+        description="What is plugged in: a ConnectorEnumType of OCPP 2.0.1, such as `cType2` or `cCCS2`.",
     )
     minimum_w: PowerW = Field(description="The least it charges with; below it pauses.")
     maximum_w: PowerW = Field(description="What it draws when nothing limits it.")
     limit: LimitCommand = Field(description="How it is told its limit.")
-    sampling: Sampling = Field(Sampling(), description="What it samples, and how it is told.")
-    reaction_s: Seconds = Field(2.0, description="From its answer until it obeys.")
+    sampling: Sampling = Field(default=Sampling(), description="What it samples, and how it is told.")
+    reaction_s: Seconds = Field(default=2.0, description="From its answer until it obeys.")
     offline: Annotated[Offline, Field(strict=False)] = Field(
-        Offline.NAMEPLATE,
+        default=Offline.NAMEPLATE,
         description="What it does without its connection: `stops`, `keeps_limit` (the last one acknowledged) or"
         " `nameplate` (assume its maximum).",
     )
     file_transfer: list[str] = Field(
-        ["ftp"], description="Schemes of addresses it can load firmware from and send diagnostics to."
+        default=["ftp"], description="Schemes of addresses it can load firmware from and send diagnostics to."
     )
     local_list_entries: Annotated[int, Field(ge=0, le=10_000)] = Field(
-        100, description="How many entries its list of known drivers takes in one message; 0: it has no list."
+        default=100, description="How many entries its list of known drivers takes in one message; 0: it has no list."
     )
-    quirks: Quirks = Field(Quirks(), description="What it does otherwise than its OCPP version says.")
+    quirks: Quirks = Field(default=Quirks(), description="What it does otherwise than its OCPP version says.")
 
     @field_validator("hello")
     @classmethod
