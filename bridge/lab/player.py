@@ -7,6 +7,7 @@ import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from bridge.lab.control_centre import Answer, ControlCentre, ControlCentreError
 from bridge.lab.fault_proxy import FaultProxy
@@ -32,11 +33,14 @@ class SetUpError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """The bridge to play against: its outstation, and the control API of its simulated chargers if there is one."""
+    """The bridge to play against: its outstation, and the control APIs of its simulated chargers if there are any.
+
+    Charger n of a scenario is the nth of them all, in the order in which the APIs are named.
+    """
 
     host: str
     port: int
-    chargers_url: str | None = None
+    chargers_urls: tuple[str, ...] = ()
     common_address: int = 1
     pace: Pace = field(default_factory=Pace)
 
@@ -77,7 +81,7 @@ class Player:
         """Open the proxy and the link through it; ControlCentreError if no outstation answers."""
         await self._proxy.open()
         self.centre = ControlCentre(self._proxy.host, self._proxy.port, self._target.common_address)
-        from_units = self._target.chargers_url is not None
+        from_units = bool(self._target.chargers_urls)
         self._observed = Observed(self.centre.received, self.centre.link_changes, from_units=from_units)
         self.centre.on_telegram = None if from_units else self._read_telegram
         try:
@@ -192,31 +196,37 @@ class Player:
         return begun_s
 
     async def _everyone_wants(self, demand_w: float) -> None:
-        if self._target.chargers_url is None:
+        if not self._target.chargers_urls:
             self._tell(f"  please let every charger draw {demand_w / 1000:g} kW, as far as its limit lets it")
             return
-        for charger in await fetch(f"{self._target.chargers_url}/chargers"):
-            await self._order(charger["serial"], demand_w)
+        for url, _ in await self._chargers():
+            await self._order(url, demand_w)
 
     async def _one_wants(self, number: int, demand_w: float) -> None:
         self._tell(f"  charger {number} wants {demand_w / 1000:g} kW")
-        if self._target.chargers_url is None:
+        if not self._target.chargers_urls:
             self._tell("  please bring that about at the unit")
             return
-        chargers = await fetch(f"{self._target.chargers_url}/chargers")
+        chargers = await self._chargers()
         if number >= len(chargers):
             raise SetUpError(f"there is no charger {number}: {len(chargers)} are simulated")
-        await self._order(chargers[number]["serial"], demand_w)
+        await self._order(chargers[number][0], demand_w)
 
-    async def _order(self, serial: str, demand_w: float) -> None:
-        order = {"demand_w": round(demand_w), "charging": True}
-        await fetch(f"{self._target.chargers_url}/chargers/{serial}", order)
+    async def _chargers(self) -> list[tuple[str, dict[str, Any]]]:
+        """The URL and the view of every simulated charger."""
+        return [
+            (f"{url}/chargers/{view['serial']}", view)
+            for url in self._target.chargers_urls
+            for view in await fetch(f"{url}/chargers")
+        ]
+
+    async def _order(self, url: str, demand_w: float) -> None:
+        await fetch(url, {"demand_w": round(demand_w), "charging": True})
 
     async def _read_units(self) -> None:
         while True:
             with contextlib.suppress(HttpError):
-                chargers = await fetch(f"{self._target.chargers_url}/chargers")
-                powers_w = tuple(float(charger["power_w"]) for charger in chargers)
+                powers_w = tuple(float(view["power_w"]) for _, view in await self._chargers())
                 self._observed.readings.append(Reading(time.monotonic(), powers_w))
             await asyncio.sleep(READ_EVERY_S)
 

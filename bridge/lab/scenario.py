@@ -51,7 +51,8 @@ def play(
         str | None, typer.Option(help="HOST:PORT of an outstation that runs already; without it the lab starts one.")
     ] = None,
     chargers_url: Annotated[
-        str | None, typer.Option(help="Control API of the target's simulated chargers; without it you are asked.")
+        list[str] | None,
+        typer.Option(help="Control API of simulated chargers of the target, repeatable; without one you are asked."),
     ] = None,
     minute_s: Annotated[
         float, typer.Option(help="How long a minute lasts with --target: a fifth of the target's hold_s.", min=0.01)
@@ -64,7 +65,7 @@ def play(
     """Play scenarios, print what was measured, and exit 1 if any of them fails."""
     try:
         scenarios = load_all(path, frozenset(only or ()))
-        elsewhere = None if target is None else _target(target, chargers_url, Pace(minute_s, silence_s))
+        elsewhere = None if target is None else _target(target, chargers_url or (), Pace(minute_s, silence_s))
         pace = elsewhere.pace if elsewhere is not None else REAL_TIME if real_time else SHORTENED
         results = asyncio.run(_play(scenarios, elsewhere, pace, stack.value))
     except (ScenarioError, ControlCentreError, WorldError) as error:
@@ -115,8 +116,8 @@ async def _play(scenarios: Sequence[Scenario], elsewhere: Target | None, pace: P
         return await play_all(player, scenarios, typer.echo)
 
 
-def _target(text: str, chargers_url: str | None, pace: Pace) -> Target:
+def _target(text: str, chargers_urls: Sequence[str], pace: Pace) -> Target:
     host, _, port = text.rpartition(":")
     if not host or not port.isdecimal():
         raise ScenarioError(f"--target {text}: write HOST:PORT, such as 192.0.2.7:2404")
-    return Target(host, int(port), chargers_url.rstrip("/") if chargers_url else None, pace=pace)
+    return Target(host, int(port), tuple(url.rstrip("/") for url in chargers_urls), pace=pace)

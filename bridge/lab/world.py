@@ -70,7 +70,7 @@ class World:
     @property
     def target(self) -> Target:
         """What the player plays against."""
-        return Target(HOST, self.iec104_port, self.chargers_url, pace=self._pace)
+        return Target(HOST, self.iec104_port, (self.chargers_url,), pace=self._pace)
 
     async def open(self) -> None:
         """Start the bridge, then the chargers, and wait until all are connected. Raises WorldError."""
