@@ -6,12 +6,13 @@ PLAY   ?= stay
 SEEDS  ?= 2000
 JOBS   ?= 2
 
-.PHONY: help install lab test lint format lock prove clean
+.PHONY: help install lab test lint format lock prove compose-lab test-compose clean
 
 help:
 	@echo "make lab            the whole chain on loopback: plays T1-T4, shows it live, stays up (PLAY=once: ends after them)"
 	@echo "make test           test suite, linters, types, import walls"
 	@echo "make install        sets up .venv"
+	@echo "make compose-lab    the same as services in containers; needs a Docker engine (make test-compose tests that)"
 	@echo "make prove          seeded worlds on virtual time (SEEDS=$(SEEDS))"
 	@echo "make lock           compiles requirements-*.txt anew from pyproject.toml"
 
@@ -41,6 +42,14 @@ format: install
 
 prove: install
 	$(BIN)/gridlimit prove 1000 --seeds $(SEEDS)
+
+COMPOSE ?= $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
+
+compose-lab:
+	$(COMPOSE) up --build --exit-code-from scenarios
+
+test-compose: install
+	COMPOSE_LAB=$(or $(COMPOSE_LAB),1) $(BIN)/pytest tests/test_compose.py
 
 COMPILE = $(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe --no-header --no-emit-index-url \
 	--no-emit-trusted-host --no-emit-find-links
