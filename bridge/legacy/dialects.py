@@ -79,6 +79,9 @@ class Dialect:
     `from_unit` and `to_unit` are its operations by action, in the direction of the request. `heartbeat_key` names the
     heartbeat interval in BootNotification.conf. `connector_status`, `upload_status` and `firmware_status` map its words
     to those of OCPP 2.0.1, `id_tag_status` maps those of OCPP 2.0.1 to its own. `error_codes` spells CALLERROR codes.
+    `local_list_key` names the entries of SendLocalList, `boot_statuses` are the words BootNotification.conf may say.
+    `charging_states` are the statuses that tell a chargingState, `stopped_reasons` map a reason to stop to the
+    stoppedReason and triggerReason of OCPP 2.0.1, `triggers` the messages its units send when asked to.
     """
 
     subprotocol: str
@@ -90,6 +93,11 @@ class Dialect:
     upload_status: Mapping[str, str]
     firmware_status: Mapping[str, str]
     error_codes: Mapping[str, str]
+    local_list_key: str = "localAuthorisationList"
+    boot_statuses: tuple[str, ...] = ("Accepted", "Rejected")
+    charging_states: Mapping[str, str] = field(default_factory=dict)
+    stopped_reasons: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    triggers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from decimal import ROUND_FLOOR, Decimal
@@ -9,13 +10,16 @@ from typing import Any, Final, NamedTuple
 
 from bridge.core.quantities import Watts
 from bridge.legacy.dialects import Dialect, parse_number
-from bridge.ocpp201.rpc import Payload
+from bridge.ocpp201.rpc import CallError, NoAnswer, Outcome, Payload
 from bridge.settings import LimitCommand, Sampling
 
 NOMINAL_VOLTAGE_V: Final = 230
 LEAST_CURRENT_A: Final = 6
 MAX_PARENT_ID_TAG: Final = 20
 RETRY_BOOT_S: Final = 300
+LIMIT_PROFILE_ID: Final = 104_001
+EARLIEST: Final = "2020-01-01T00:00:00.000Z"  # a start in the past holds at once, whatever the unit's clock says
+MAX_INFO: Final = 512
 
 
 class Call(NamedTuple):
@@ -27,45 +31,99 @@ class Call(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class LimitOrder:
-    """What to write to a unit so that it draws `limit_w` at most; `limit_w` is what the written value amounts to."""
+    """What to send to a unit so that it draws `limit_w` at most; `limit_w` is what the written value amounts to.
 
-    key: str
-    value: str
+    `read_back` asks which limit the unit holds, None where it cannot be asked.
+    """
+
+    write: Call
     limit_w: Watts
-
-    @property
-    def write(self) -> Call:
-        """The request that sets the limit (OCPP 1.5 ChangeConfiguration)."""
-        return change_configuration(self.key, self.value)
-
-    @property
-    def read_back(self) -> Call:
-        """The request that asks which limit the unit holds (OCPP 1.5 GetConfiguration)."""
-        return get_configuration([self.key])
+    read_back: Call | None = None
 
 
 def limit_order(command: LimitCommand, phases: int, limit_w: Watts) -> LimitOrder:
     """Put a limit into the limit command of the unit's make, rounded down to its step and never above `limit_w`.
 
     In amperes it is `limit_w` over phases × 230 V (OCPP 2.0.1 K01.FR.50), and 0 below 6 A, where the duty cycle of
-    IEC 61851-1 has no meaning. Raises ValueError for a make whose command is not a configuration key.
+    IEC 61851-1 has no meaning.
     """
-    if command.method != "change_configuration" or command.key is None:
-        raise ValueError(f"limit method {command.method}: a legacy unit is limited by change_configuration and a key")
-    unit_w, step = Decimal(_unit_w(command, phases)), Decimal(str(command.step))
-    steps = (Decimal(max(limit_w, 0)) / (unit_w * step)).to_integral_value(ROUND_FLOOR)
-    value = steps * step
+    unit_w, step = _unit_w(command, phases), Decimal(str(command.step))
+    value = (Decimal(max(limit_w, 0)) / (unit_w * step)).to_integral_value(ROUND_FLOOR) * step
     if command.unit == "A" and value < LEAST_CURRENT_A:
         value = Decimal(0)
-    return LimitOrder(command.key, f"{value.normalize():f}", int(value * unit_w))
+    order_w, text = int(value * unit_w), f"{value.normalize():f}"
+    if command.method == "charging_profile":
+        return LimitOrder(_max_profile(command, phases, value), order_w, _composite_schedule(command))
+    if command.method == "data_transfer":
+        vendor: Payload = {"vendorId": command.vendor_id}
+        write = vendor | ({"messageId": command.message_id} if command.message_id else {})
+        asked = Call("DataTransfer", vendor | {"messageId": command.read_message_id})
+        data = command.data.replace("<value>", text)
+        read_back = asked if command.read_message_id else None
+        return LimitOrder(Call("DataTransfer", write | {"data": data}), order_w, read_back)
+    key = str(command.key)
+    return LimitOrder(change_configuration(key, text), order_w, get_configuration([key]))
 
 
 def limit_read_back(command: LimitCommand, phases: int, answer: Payload) -> Watts | None:
-    """The limit a unit says it holds, in whole watts rounded up; None where its GetConfiguration.conf does not say."""
-    said = parse_number(configuration(answer).get((command.key or "").casefold()))
-    if said is None or said < 0:
+    """The limit a unit says it holds, in whole watts rounded up; None where its answer does not say."""
+    if command.method == "charging_profile":
+        return _composite_limit_w(command, phases, answer)
+    if command.method == "data_transfer":
+        said = parse_number(_data_field(answer.get("data"), command.read_field))
+    else:
+        said = parse_number(configuration(answer).get((command.key or "").casefold()))
+    return None if said is None or said < 0 else _watts_up(said * _unit_w(command, phases))
+
+
+def _max_profile(command: LimitCommand, phases: int, value: Decimal) -> Call:
+    """SetChargingProfile of OCPP 1.6 for the whole unit; the same id and stack level every time, so it is replaced."""
+    period: Payload = {"startPeriod": 0, "limit": int(value * (1_000 if command.unit == "kW" else 1))}
+    if command.unit == "A":
+        period["numberPhases"] = phases
+    schedule = {"chargingRateUnit": _rate_unit(command), "chargingSchedulePeriod": [period]}
+    charging_profile = {
+        "chargingProfileId": LIMIT_PROFILE_ID,
+        "stackLevel": 0,
+        "chargingProfilePurpose": "ChargePointMaxProfile",
+        "chargingProfileKind": "Absolute",
+        "chargingSchedule": {"startSchedule": EARLIEST, **schedule},
+    }
+    return Call("SetChargingProfile", {"connectorId": 0, "csChargingProfiles": charging_profile})
+
+
+def _composite_schedule(command: LimitCommand) -> Call:
+    return Call("GetCompositeSchedule", {"connectorId": 0, "duration": 300, "chargingRateUnit": _rate_unit(command)})
+
+
+def _composite_limit_w(command: LimitCommand, phases: int, answer: Payload) -> Watts | None:
+    schedule = answer.get("chargingSchedule")
+    periods = schedule.get("chargingSchedulePeriod") if isinstance(schedule, dict) else None
+    if not is_accepted(answer) or not isinstance(periods, list) or not periods:
         return None
-    return -int((-said * _unit_w(command, phases)).to_integral_value(ROUND_FLOOR))
+    numbers = [parse_number(period.get("limit")) if isinstance(period, dict) else None for period in periods]
+    said = [number for number in numbers if number is not None and number >= 0]
+    unit_w = NOMINAL_VOLTAGE_V * phases if _rate_unit(command) == "A" else 1
+    return _watts_up(max(said) * unit_w) if len(said) == len(periods) else None
+
+
+def _rate_unit(command: LimitCommand) -> str:
+    return "A" if command.unit == "A" else "W"
+
+
+def _data_field(data: object, name: str | None) -> object:
+    """The value in the data of a DataTransfer: a field of the JSON object it is, or the data itself."""
+    if name is None:
+        return data
+    try:
+        document = json.loads(data) if isinstance(data, str) else data
+    except ValueError:
+        return None
+    return document.get(name) if isinstance(document, dict) else None
+
+
+def _watts_up(power: Decimal) -> Watts:
+    return -int((-power).to_integral_value(ROUND_FLOOR))
 
 
 def wanted_sampling(sampling: Sampling, interval_s: int) -> dict[str, str]:
@@ -117,11 +175,11 @@ def is_accepted(answer: Payload) -> bool:
 def boot_answer(dialect: Dialect, response: Payload) -> Payload:
     """BootNotificationResponse → BootNotification.conf; 1.5 has no Pending: Rejected and the interval (B02.FR.02)."""
     interval_s = int(response["interval"])
-    accepted = response["status"] == "Accepted"
+    status = response["status"] if response["status"] in dialect.boot_statuses else "Rejected"
     return {
-        "status": "Accepted" if accepted else "Rejected",
+        "status": status,
         "currentTime": response["currentTime"],
-        dialect.heartbeat_key: interval_s if accepted or interval_s > 0 else RETRY_BOOT_S,
+        dialect.heartbeat_key: interval_s if status == "Accepted" or interval_s > 0 else RETRY_BOOT_S,
     }
 
 
@@ -165,9 +223,130 @@ def stop_answer(dialect: Dialect, response: Payload) -> Payload:
 def data_transfer_answer(response: Payload) -> Payload:
     """DataTransferResponse → DataTransfer.conf; data is text in 1.5."""
     answer: Payload = {"status": response["status"]}
-    if isinstance(response.get("data"), str):
-        answer["data"] = response["data"]
+    if response.get("data") is not None:
+        answer["data"] = _as_text(response["data"])
     return answer
+
+
+def refusal(status: str, reason_code: str, why: str) -> Payload:
+    """A response that refuses in its own words, with the reason code of OCPP 2.0.1 part 2, appendix 5."""
+    return {"status": status, "statusInfo": {"reasonCode": reason_code, "additionalInfo": why[:MAX_INFO]}}
+
+
+def status_answer(outcome: Outcome, words: Mapping[str, str], otherwise: str) -> Payload:
+    """What a unit answered to a request → the response of the CSMS's request, by the words of both.
+
+    `otherwise` is the refusal: for an unknown word, a CALLERROR and silence.
+    """
+    if isinstance(outcome, NoAnswer):
+        return refusal(otherwise, "InternalError", "the unit does not answer")
+    if isinstance(outcome, CallError):
+        missing = outcome.code in ("NotImplemented", "NotSupported")
+        why = f"the unit answers {outcome.code} {outcome.description}"
+        return refusal(otherwise, "UnsupportedRequest" if missing else "InternalError", why)
+    said = str(outcome.get("status", "")).strip()
+    word = next((theirs for ours, theirs in words.items() if ours.casefold() == said.casefold()), None)
+    return {"status": word} if word is not None else refusal(otherwise, "InternalError", f"the unit answers {said!r}")
+
+
+def remote_start_transaction(id_tag: str, connector: int) -> Call:
+    """RequestStartTransaction → RemoteStartTransaction (F01, F02)."""
+    return Call("RemoteStartTransaction", {"idTag": id_tag, "connectorId": connector})
+
+
+def remote_stop_transaction(number: int) -> Call:
+    """RequestStopTransaction → RemoteStopTransaction with the integer the unit knows (F03)."""
+    return Call("RemoteStopTransaction", {"transactionId": number})
+
+
+def reserve_now(request: Payload, id_tag: str, parent_id_tag: str | None) -> Call:
+    """ReserveNow → ReserveNow (H01)."""
+    payload = {
+        "connectorId": request["evseId"],
+        "expiryDate": request["expiryDateTime"],
+        "idTag": id_tag,
+        "reservationId": request["id"],
+    }
+    return Call("ReserveNow", payload | ({"parentIdTag": parent_id_tag} if parent_id_tag else {}))
+
+
+def cancel_reservation(request: Payload) -> Call:
+    """CancelReservation → CancelReservation (H02)."""
+    return Call("CancelReservation", {"reservationId": request["reservationId"]})
+
+
+def change_availability(connector: int, operational_status: str) -> Call:
+    """ChangeAvailability → ChangeAvailability; connector 0 is the whole unit (G03, G04)."""
+    return Call("ChangeAvailability", {"connectorId": connector, "type": operational_status})
+
+
+def unlock_connector(connector: int) -> Call:
+    """UnlockConnector → UnlockConnector (F05)."""
+    return Call("UnlockConnector", {"connectorId": connector})
+
+
+def reset(kind: str) -> Call:
+    """Reset → Reset, `kind` Hard or Soft (B11, B12)."""
+    return Call("Reset", {"type": kind})
+
+
+def clear_cache() -> Call:
+    """ClearCache → ClearCache (C11)."""
+    return Call("ClearCache", {})
+
+
+def get_local_list_version() -> Call:
+    """GetLocalListVersion → GetLocalListVersion (D02)."""
+    return Call("GetLocalListVersion", {})
+
+
+def send_local_list(dialect: Dialect, request: Payload, tags: Iterable[str]) -> Call:
+    """SendLocalList → SendLocalList; `tags` are the idTags that stand for the idTokens of the list, in order (D01)."""
+    rows = []
+    for tag, entry in zip(tags, request.get("localAuthorizationList", ()), strict=True):
+        info = {"idTagInfo": id_tag_info(dialect, entry)} if "idTokenInfo" in entry else {}
+        rows.append({"idTag": tag, **info})
+    payload = {"updateType": request["updateType"], "listVersion": request["versionNumber"]}
+    return Call("SendLocalList", payload | ({dialect.local_list_key: rows} if rows else {}))
+
+
+def get_diagnostics(request: Payload) -> Call:
+    """GetLog of the diagnostics log → GetDiagnostics (N01)."""
+    log = request["log"]
+    payload = {"location": log["remoteLocation"]}
+    payload |= {"startTime": log["oldestTimestamp"]} if "oldestTimestamp" in log else {}
+    payload |= {"stopTime": log["latestTimestamp"]} if "latestTimestamp" in log else {}
+    return Call("GetDiagnostics", payload | _retries(request))
+
+
+def update_firmware(request: Payload) -> Call:
+    """UpdateFirmware → UpdateFirmware (L02)."""
+    firmware = request["firmware"]
+    payload = {"location": firmware["location"], "retrieveDate": firmware["retrieveDateTime"]}
+    return Call("UpdateFirmware", payload | _retries(request))
+
+
+def data_transfer(request: Payload) -> Call:
+    """DataTransfer → DataTransfer; what is no text becomes compact JSON (P01)."""
+    payload: Payload = {name: request[name] for name in ("vendorId", "messageId") if name in request}
+    data = request.get("data")
+    if data is not None:
+        payload["data"] = _as_text(data)
+    return Call("DataTransfer", payload)
+
+
+def trigger_message(request: Payload, name: str) -> Call:
+    """TriggerMessage → TriggerMessage of dialects that have it, by its `name` there (F06)."""
+    connector = request.get("evse", {}).get("id")
+    return Call("TriggerMessage", {"requestedMessage": name} | ({"connectorId": connector} if connector else {}))
+
+
+def _as_text(data: object) -> str:
+    return data if isinstance(data, str) else json.dumps(data, separators=(",", ":"), ensure_ascii=False)
+
+
+def _retries(request: Payload) -> Payload:
+    return {name: request[name] for name in ("retries", "retryInterval") if name in request}
 
 
 def unreadable_answer(dialect: Dialect, action: str, current_time: str) -> Payload:

@@ -138,7 +138,7 @@ class Unit:
             self._limit_answered(effect, Answer.NOT_SENT if outcome is NOT_SENT else Answer.UNANSWERED, outcome)
         elif isinstance(outcome, CallError) or not down.is_accepted(outcome):
             self._limit_answered(effect, Answer.REFUSED, outcome)
-        elif self._entry.profile.limit.read_back:
+        elif self._entry.profile.limit.read_back and order.read_back is not None:
             self._rpc.post(*order.read_back, partial(self._limit_read_back, effect, order), urgent=True)
         else:
             self._limit_answered(effect, Answer.ACCEPTED, outcome)

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import json
+from importlib.resources import files
 from typing import Any
 
+import jsonschema_rs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.legacy import down
 from bridge.legacy.dialects import OCPP15, DialectSchemas, problem
+from bridge.legacy.ocpp16 import OCPP16
 from bridge.settings import LimitCommand
 
 WATTS = LimitCommand(method="change_configuration", key="MaxChargingPowerW", unit="W", read_back=True)
 KILOWATTS = LimitCommand(method="change_configuration", key="MaxPowerKW", unit="kW", read_back=True)
 AMPERES = LimitCommand(method="change_configuration", key="MaxCurrent", unit="A", read_back=True)
 SCHEMAS = DialectSchemas(OCPP15)
+SCHEMAS_16 = DialectSchemas(OCPP16)
 NOW = "2026-09-01T10:00:00.000Z"
+
+
+def schema_16(action: str) -> Any:
+    """The official JSON schema of a request of OCPP 1.6."""
+    return json.loads(files("ocpp").joinpath("v16", "schemas", f"{action}.json").read_text("utf-8-sig"))
 
 
 @pytest.mark.parametrize(
@@ -37,7 +47,9 @@ NOW = "2026-09-01T10:00:00.000Z"
 def test_a_limit_is_written_in_the_unit_of_the_make_and_rounded_down(
     command: LimitCommand, phases: int, limit_w: int, value: str, really_w: int
 ) -> None:
-    assert down.limit_order(command, phases, limit_w) == down.LimitOrder(command.key or "", value, really_w)
+    order = down.limit_order(command, phases, limit_w)
+    assert order.write == ("ChangeConfiguration", {"key": command.key, "value": value})
+    assert order.limit_w == really_w
 
 
 @given(
@@ -53,12 +65,13 @@ def test_a_written_limit_is_never_above_the_order_and_reads_back_as_itself(
     order = down.limit_order(command, phases, limit_w)
     unit_w = {"W": 1, "kW": 1000, "A": 230 * phases}[unit]
     assert 0 <= order.limit_w <= limit_w
-    assert int(order.value) * unit_w == order.limit_w
-    assert int(order.value) % step == 0
+    assert int(order.write.payload["value"]) * unit_w == order.limit_w
+    assert int(order.write.payload["value"]) % step == 0
     assert order.limit_w > limit_w - step * unit_w or (unit == "A" and order.limit_w == 0)
-    answer = {"configurationKey": [{"key": "limit", "readonly": False, "value": order.value}]}
+    answer = {"configurationKey": [{"key": "limit", "readonly": False, "value": order.write.payload["value"]}]}
     assert down.limit_read_back(command, phases, answer) == order.limit_w
     assert SCHEMAS.problem_in_request(*order.write) is None
+    assert order.read_back is not None
     assert SCHEMAS.problem_in_request(*order.read_back) is None
 
 
@@ -79,9 +92,44 @@ def test_a_limit_is_read_back_tolerantly_and_never_understated(answer: dict[str,
     assert down.limit_read_back(WATTS, 3, answer) == held_w
 
 
-def test_a_make_without_a_limit_key_is_a_mistake_of_its_charger_profile() -> None:
-    with pytest.raises(ValueError, match="charging_profile"):
-        down.limit_order(LimitCommand(method="charging_profile", key=None), 3, 0)
+def test_a_limit_by_data_transfer_fills_the_template_of_the_make_and_reads_a_field_back() -> None:
+    said = {"vendor_id": "Novac", "message_id": "SetMax", "data": '{"amps":<value>}', "unit": "A", "step": 2}
+    command = LimitCommand.model_validate(
+        {"method": "data_transfer", **said, "read_back": True, "read_message_id": "GetMax", "read_field": "amps"}
+    )
+    order = down.limit_order(command, 1, 4_000)
+    assert order.write == (
+        "DataTransfer",
+        {"vendorId": "Novac", "messageId": "SetMax", "data": '{"amps":16}'},
+    )
+    assert order.read_back == ("DataTransfer", {"vendorId": "Novac", "messageId": "GetMax"})
+    assert order.limit_w == 16 * 230
+    for data, held_w in (('{"amps": 16}', 3_680), ({"amps": "16,0"}, 3_680), ("{", None), ("[16]", None), (None, None)):
+        assert down.limit_read_back(command, 1, {"status": "Accepted", "data": data}) == held_w
+
+
+@pytest.mark.parametrize(
+    ("unit", "limit_w", "limit", "really_w"), [("A", 11_000, 15, 10_350), ("W", 11_000, 11_000, 11_000)]
+)
+def test_a_limit_of_1_6_is_one_charging_profile_replaced_in_place(
+    unit: Any, limit_w: int, limit: int, really_w: int
+) -> None:
+    command = LimitCommand(method="charging_profile", unit=unit, read_back=True)
+    order = down.limit_order(command, 3, limit_w)
+    charging_profile = order.write.payload["csChargingProfiles"]
+    assert charging_profile["chargingSchedule"]["chargingSchedulePeriod"][0]["limit"] == limit
+    assert order.limit_w == really_w
+    assert SCHEMAS_16.problem_in_request(*order.write) is None
+    jsonschema_rs.Draft4Validator(schema_16("SetChargingProfile")).validate(order.write.payload)
+    assert order.read_back is not None
+    jsonschema_rs.Draft4Validator(schema_16("GetCompositeSchedule")).validate(order.read_back.payload)
+    periods = [{"startPeriod": 0, "limit": limit}]
+    schedule = {"status": "Accepted", "chargingSchedule": {"chargingSchedulePeriod": periods}}
+    assert down.limit_read_back(command, 3, schedule) == really_w
+    for nothing in ({"status": "Rejected"}, {"status": "Accepted"}, {**schedule, "status": "Rejected"}):
+        assert down.limit_read_back(command, 3, nothing) is None
+    periods[0]["limit"] = -1
+    assert down.limit_read_back(command, 3, schedule) is None
 
 
 def test_differences_in_order_spacing_and_number_form_are_none() -> None:
