@@ -11,7 +11,7 @@ ROOT = Path(__file__).parent.parent
 MODULES = sorted((ROOT / "bridge").rglob("*.py"))
 CORE = sorted((ROOT / "bridge" / "core").glob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("test_*.py"))
-PURE = {"__future__", "collections", "dataclasses", "enum", "heapq", "json", "math", "types", "typing", "bridge"}
+PURE = {"__future__", "collections", "dataclasses", "enum", "heapq", "itertools", "json", "math", "types", "typing", "bridge"}
 LONGEST_FUNCTION = 70
 NEEDS_A_UNIT = ("current", "deadline", "delay", "duration", "energy", "interval", "limit", "power", "timeout", "voltage")
 

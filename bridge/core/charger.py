@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from enum import Enum, unique
 
 from bridge.core.messages import Answer, MeterSampled
-from bridge.core.plan import ChargerPlan, Offline
+from bridge.core.plan import ChargerPlan, Offline, Way
 from bridge.core.quantities import Millis, Watts
 
 VIOLATIONS_TO_DISTRUST = 2  # a single sample may have been measured before the cut and travelled after it
@@ -14,6 +14,9 @@ PROOFS_TO_TRUST = 2
 IMPLAUSIBLE_PERCENT = 120  # of the hardware maximum: such a sample is kept, and never believed
 FIRST_RETRY_MS = 2_000
 LAST_RETRY_MS = 60_000
+TRY_THE_FIRST_WAY_AGAIN_MS = 600_000
+HUNGRY_PERCENT = 95  # who draws that much of his grant would draw more
+HEADROOM_W = 1_000
 
 
 @unique
@@ -39,11 +42,14 @@ class Reading:
 
 @dataclass(slots=True)
 class Order:
-    """A limit that was sent, or may have been."""
+    """A limit that was sent, or may have been. `ends_ms` is when a lease ends by our clock; None: never."""
 
     number: int
     limit_w: Watts
     give_up_ms: Millis
+    way: Way = Way.LIMIT
+    ends_ms: Millis | None = None
+    is_floor: bool = False
 
 
 @dataclass(slots=True)
@@ -62,6 +68,9 @@ class Charger:
     connected or booted. `in_flight` is the one order whose answer is awaited, `unanswered_w` the highest limit among
     orders that never got an answer. All of them, and what is `leaving`, may be in force. `refused` and `disobeys` are
     accusations: they end on proof only.
+
+    With a lease the grant ends by itself at `grant_ends_ms`, give or take the guard, and the floor holds then, if it
+    was found installed (`floored`) since the last boot that we know of.
     """
 
     serial: str
@@ -76,13 +85,22 @@ class Charger:
     in_flight: Order | None = None
     unanswered_w: Watts | None = None
     leaving: list[Leaving] = field(default_factory=list)
+    floored: bool = False
+    grant_ends_ms: Millis | None = None
+    unanswered_ends_ms: Millis | None = None
+    renew_ms: Millis | None = None
+    lease_ending: bool = False
+    granted_by: Way = Way.LIMIT
     failures: int = 0
     retry_ms: Millis | None = None
     tried_w: Watts = 0
+    rung: int = 0
+    first_way_ms: Millis | None = None
     readings: dict[Measurand, Reading] = field(default_factory=dict)
     violations: int = 0
     proofs: int = 0
     highest_w: Watts = 0
+    demand_w: Watts | None = None
     worst_w: Watts = 0
     look_ms: Millis | None = None
 
@@ -90,45 +108,61 @@ class Charger:
         """The highest power it can draw now, by all we cannot rule out."""
         if plan.out_of_service:
             return 0
+        hardware_w = max(plan.maximum_w, self.highest_w)
         leaving_w = max((leaving.limit_w for leaving in self.leaving), default=0)
-        in_flight_w = self.in_flight.limit_w if self.in_flight is not None else 0
+        in_flight_w = self.in_flight.limit_w if self.in_flight is not None and not self.in_flight.is_floor else 0
         if self._trusted(plan) and not self.disobeys and not self.refused:
-            settled_w = self._told_w()
+            settled_w = self._told_w(plan)
         elif plan.offline is Offline.STOPS and not self.connected:
             settled_w = 0
         else:
-            settled_w = max(plan.maximum_w, self.highest_w)
-        return min(max(settled_w, leaving_w, in_flight_w), max(plan.maximum_w, self.highest_w))
+            settled_w = hardware_w
+        return min(max(settled_w, leaving_w, in_flight_w), hardware_w)
 
     def _trusted(self, plan: ChargerPlan) -> bool:
         """Whether it is known to hold one of the limits it was told."""
+        if plan.lease_ms is not None:
+            return self.floored and self.grant_w is not None
         kept = plan.offline is Offline.KEEPS_LIMIT and self.grant_w is not None
         return kept or (self.connected and self.proven)
 
-    def _told_w(self) -> Watts:
-        return max(self.grant_w or 0, self.unanswered_w or 0)
+    def _told_w(self, plan: ChargerPlan) -> Watts:
+        """The highest of what it was told and may hold; a lease that may have ended leaves the floor."""
+        told_w = max(self.grant_w or 0, self.unanswered_w or 0)
+        return max(told_w, plan.floor_w) if self.lease_ending else told_w
 
     @property
     def obedient(self) -> bool:
         """Whether it can be given a share: it is there and nothing speaks against it."""
         return self.connected and not self.disobeys and not self.refused
 
-    @property
-    def settled(self) -> bool:
-        """Whether it is proven to hold exactly its target."""
+    def settled(self, plan: ChargerPlan) -> bool:
+        """Whether it is proven to hold exactly its target, for as long as a lease ought to."""
         told = self.proven and self.grant_w == self.target_w and self.unanswered_w is None
-        return told and not self.refused and self.in_flight is None
+        leased = plan.lease_ms is None or self.renew_ms is not None
+        return told and leased and self.granted_by is self.way(plan) and not self.refused and self.in_flight is None
 
     @property
     def waits(self) -> bool:
         """Whether an answer or a retry is awaited; a deeper cut does not wait for the retry of a lesser one."""
         return self.in_flight is not None or (self.retry_ms is not None and self.target_w >= self.tried_w)
 
-    def send(self, number: int, limit_w: Watts, now_ms: Millis, plan: ChargerPlan) -> None:
+    def way(self, plan: ChargerPlan) -> Way:
+        """The rung of its ladder that the next order takes."""
+        return plan.ladder[min(self.rung, len(plan.ladder) - 1)]
+
+    def wants_floor(self, plan: ChargerPlan) -> bool:
+        """Whether the floor must be found installed before anything is granted."""
+        return plan.lease_ms is not None and not self.floored
+
+    def send(self, number: int, limit_w: Watts, now_ms: Millis, plan: ChargerPlan) -> Order:
         """Note an order as sent; from now on it may be in force."""
         assert self.in_flight is None, "one order in flight per charger"
-        self.in_flight = Order(number, limit_w, now_ms + plan.answer_ms)
-        self.retry_ms, self.tried_w = None, limit_w
+        is_floor = self.wants_floor(plan)
+        ends_ms = None if plan.lease_ms is None or is_floor else now_ms + plan.lease_ms
+        order = Order(number, limit_w, now_ms + plan.answer_ms, self.way(plan), ends_ms, is_floor)
+        self.in_flight, self.retry_ms, self.tried_w = order, None, limit_w
+        return order
 
     def answered(
         self, number: int, answer: Answer, now_ms: Millis, plan: ChargerPlan, read_back_w: Watts | None = None
@@ -143,37 +177,61 @@ class Charger:
             self._accepted(order, now_ms, plan)
             return
         self.in_flight = None
-        if answer is Answer.UNANSWERED:
-            self.unanswered_w = max(order.limit_w, self.unanswered_w or 0)
-        self.refused = self.refused or answer is Answer.REFUSED
+        if answer is Answer.UNANSWERED and not order.is_floor:
+            self._may_hold(order)
+        if answer is Answer.REFUSED:
+            self.refused = True
+            self.rung = min(self.rung + 1, len(plan.ladder) - 1)
+            self.first_way_ms = now_ms + TRY_THE_FIRST_WAY_AGAIN_MS if self.rung else None
         self.retry_ms = now_ms + min(FIRST_RETRY_MS << min(self.failures, 5), LAST_RETRY_MS)
         self.failures += 1
 
+    def _may_hold(self, order: Order) -> None:
+        self.unanswered_w = max(order.limit_w, self.unanswered_w or 0)
+        if order.ends_ms is not None:
+            self.unanswered_ends_ms = max(order.ends_ms, self.unanswered_ends_ms or 0)
+
     def _accepted(self, order: Order, now_ms: Millis, plan: ChargerPlan) -> None:
+        self.in_flight, self.retry_ms, self.failures = None, None, 0
+        if order.is_floor:
+            self._floor_found(now_ms, plan)
+            return
         trusted = self._trusted(plan) and not self.refused and not self.disobeys
-        superseded_w = self._told_w() if trusted else max(plan.maximum_w, self.highest_w)
+        superseded_w = self._told_w(plan) if trusted else max(plan.maximum_w, self.highest_w)
         # A later cut outlasts every earlier one that is not above it.
         self.leaving = [leaving for leaving in self.leaving if leaving.limit_w > max(superseded_w, order.limit_w)]
         if superseded_w > order.limit_w:
             self.leaving.append(Leaving(superseded_w, now_ms + plan.reaction_ms))
-        self.in_flight, self.unanswered_w, self.retry_ms, self.failures = None, None, None, 0
+        self.unanswered_w, self.unanswered_ends_ms = None, None
         self.grant_w, self.proven, self.refused = order.limit_w, True, False
+        self.grant_ends_ms, self.lease_ending, self.granted_by = order.ends_ms, False, order.way
+        if order.ends_ms is not None and plan.lease_ms is not None:
+            self.renew_ms = order.ends_ms - max(2 * plan.guard_ms, plan.lease_ms * 2 // 3) - order.number % 1000
+
+    def _floor_found(self, now_ms: Millis, plan: ChargerPlan) -> None:
+        """From now on it holds its grant while that lasts, and the floor when it does not."""
+        if self.grant_w is None:
+            self.grant_w, self.lease_ending = plan.floor_w, True
+        self.leaving = [Leaving(max(plan.maximum_w, self.highest_w), now_ms + plan.reaction_ms)]
+        self.floored = True
 
     def lost_connection(self, now_ms: Millis, plan: ChargerPlan) -> None:
         """What was in flight may have arrived; nothing is proven any more, and its meter is silent."""
         if plan.offline is Offline.STOPS and self.connected:
             self.leaving = [Leaving(self.worst_case_w(plan), now_ms + plan.reaction_ms)]
         if self.in_flight is not None:
-            self.unanswered_w = max(self.in_flight.limit_w, self.unanswered_w or 0)
+            if not self.in_flight.is_floor:
+                self._may_hold(self.in_flight)
             self.in_flight = None
         self.connected = self.proven = self.active = False
-        self.retry_ms, self.failures = None, 0
+        self.retry_ms, self.failures, self.rung, self.first_way_ms = None, 0, 0, None
         for reading in self.readings.values():
             reading.stale = True
 
     def booted(self) -> None:
         """What it kept of its limits is unproven."""
-        self.proven = self.active = False
+        self.proven = self.active = self.floored = False
+        self.renew_ms = None
 
     def sampled(self, sample: MeterSampled, now_ms: Millis, plan: ChargerPlan) -> list[Measurand]:
         """Take over a sample, judge by it whether the charger obeys, and say which measurands it brought."""
@@ -194,7 +252,8 @@ class Charger:
         allowed_w = plan.maximum_w
         if self._trusted(plan):
             in_flight_w = self.in_flight.limit_w if self.in_flight is not None else 0
-            allowed_w = max([self._told_w(), in_flight_w, *(leaving.limit_w for leaving in self.leaving)])
+            leaving_w = max((leaving.limit_w for leaving in self.leaving), default=0)
+            allowed_w = max(self._told_w(plan), in_flight_w, leaving_w)
         if power_w > allowed_w + plan.tolerance_w:
             self.violations, self.proofs = self.violations + 1, 0
             self.highest_w = max(self.highest_w, power_w)
@@ -204,13 +263,28 @@ class Charger:
         if self.proofs >= PROOFS_TO_TRUST:
             self.disobeys, self.highest_w = False, 0
 
+    def wanted_w(self, plan: ChargerPlan) -> Watts:
+        """What it can use now: its start reserve while idle; what it draws and some headroom, unless it is hungry."""
+        power = self.readings.get(Measurand.POWER)
+        known = power is not None and power.valid and not power.stale
+        if not self.active and (power is None or not known or power.value <= plan.tolerance_w):
+            return plan.minimum_w
+        if power is None or not known or self.grant_w is None or self.leaving:
+            return plan.maximum_w
+        if power.value * 100 >= self.grant_w * HUNGRY_PERCENT:
+            return plan.maximum_w
+        return max(plan.minimum_w, power.value + max(HEADROOM_W, power.value // 10))
+
     def look(self, now_ms: Millis, plan: ChargerPlan) -> list[Measurand]:
-        """Let pass what has elapsed: reaction times, an answer that did not come, a retry; say what became stale."""
+        """Let pass what has elapsed, leases and reaction times among it, and say which measurands became stale."""
         self.leaving = [leaving for leaving in self.leaving if leaving.until_ms > now_ms]
         if self.in_flight is not None and self.in_flight.give_up_ms <= now_ms:
             self.answered(self.in_flight.number, Answer.UNANSWERED, now_ms, plan)
         if self.retry_ms is not None and self.retry_ms <= now_ms:
             self.retry_ms = None
+        if self.first_way_ms is not None and self.first_way_ms <= now_ms:
+            self.rung, self.first_way_ms = 0, None
+        self._let_leases_end(now_ms, plan)
         gone_stale = []
         for measurand, reading in self.readings.items():
             if not reading.stale and reading.fresh_until_ms <= now_ms:
@@ -218,12 +292,27 @@ class Charger:
                 gone_stale.append(measurand)
         return gone_stale
 
-    def due_ms(self) -> Millis | None:
+    def _let_leases_end(self, now_ms: Millis, plan: ChargerPlan) -> None:
+        """Within the guard before its end a grant or the floor may hold; once the guard after it is over, the floor."""
+        if self.renew_ms is not None and self.renew_ms <= now_ms:
+            self.renew_ms = None
+        ends = [time for time in (self.grant_ends_ms, self.unanswered_ends_ms) if time is not None]
+        if ends and min(ends) - plan.guard_ms <= now_ms:
+            self.lease_ending = True
+        if self.grant_ends_ms is not None and self.grant_ends_ms + plan.guard_ms <= now_ms:
+            self.grant_w, self.grant_ends_ms, self.proven = plan.floor_w, None, False
+        if self.unanswered_ends_ms is not None and self.unanswered_ends_ms + plan.guard_ms <= now_ms:
+            self.unanswered_w, self.unanswered_ends_ms = None, None
+
+    def due_ms(self, plan: ChargerPlan) -> Millis | None:
         """When to look at it again, None if time alone changes nothing."""
         due = [leaving.until_ms for leaving in self.leaving]
         due += [reading.fresh_until_ms for reading in self.readings.values() if not reading.stale]
-        if self.retry_ms is not None:
-            due.append(self.retry_ms)
+        due += [time for time in (self.retry_ms, self.first_way_ms, self.renew_ms) if time is not None]
+        ends = [time for time in (self.grant_ends_ms, self.unanswered_ends_ms) if time is not None]
+        due += [time + plan.guard_ms for time in ends]
+        if ends and not self.lease_ending:
+            due.append(min(ends) - plan.guard_ms)
         if self.in_flight is not None:
             due.append(self.in_flight.give_up_ms)
         return min(due, default=None)
@@ -234,4 +323,9 @@ class Charger:
             leaving.until_ms += offset_ms
         for reading in self.readings.values():
             reading.fresh_until_ms += offset_ms
+        for name in ("grant_ends_ms", "unanswered_ends_ms", "renew_ms"):
+            if getattr(self, name) is not None:
+                setattr(self, name, getattr(self, name) + offset_ms)
+        if self.in_flight is not None and self.in_flight.ends_ms is not None:
+            self.in_flight.ends_ms += offset_ms
         self.look_ms = None

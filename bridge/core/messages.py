@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import Enum, unique
 from typing import TypeAlias
 
-from bridge.core.plan import Plan
+from bridge.core.plan import Plan, Way
 from bridge.core.points import Point, Quality
 from bridge.core.quantities import Milliamps, Millis, Millivolts, WattHours, Watts
 
@@ -245,7 +245,21 @@ class Terminate:
 
 @dataclass(frozen=True, slots=True)
 class SetLimit:
-    """Tell a charger that it may draw `limit_w`; 0 pauses it. Answered by `LimitAnswered` with the same `order`."""
+    """Tell a charger that it may draw `limit_w`; 0 pauses it. Answered by `LimitAnswered` with the same `order`.
+
+    A grant with `valid_ms` ends by itself on the charger's clock, so many milliseconds from now: its floor holds then.
+    """
+
+    serial: str
+    order: int
+    limit_w: Watts
+    way: Way = Way.LIMIT
+    valid_ms: Millis | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SetFloor:
+    """Install the permanent floor under all grants and read it back; ACCEPTED only if it was found installed."""
 
     serial: str
     order: int
@@ -288,4 +302,6 @@ class LimitChanged:
     source: str
 
 
-Effect: TypeAlias = Confirm | Terminate | SetLimit | PointChanged | AlarmChanged | LinkStateChanged | LimitChanged
+Effect: TypeAlias = (
+    Confirm | Terminate | SetLimit | SetFloor | PointChanged | AlarmChanged | LinkStateChanged | LimitChanged
+)

@@ -26,6 +26,17 @@ class OnReturn(Enum):
     RESTORE_LAST = "restore_last"
 
 
+@unique
+class Way(Enum):
+    """How a charger is told its limit: the rungs of the ladder that refusals climb."""
+
+    LIMIT = "limit"  # the limit command of its make
+    OTHER_UNIT = "other_unit"  # the same in A instead of W, or the reverse
+    PER_TRANSACTION = "per_transaction"  # TxDefaultProfile, and TxProfile for running transactions
+    PAUSE = "pause"  # 0 by the limit command
+    STOP = "stop"  # ChangeAvailability Inoperative, the running transaction ended
+
+
 @dataclass(frozen=True, slots=True)
 class ChargerPlan:
     """What is known of one charger before it connects.
@@ -33,6 +44,9 @@ class ChargerPlan:
     `minimum_w` is the least it can charge with (below it is paused, 0), `maximum_w` its hardware maximum. After an
     acknowledged cut it may draw the old limit for `reaction_ms` more. An order is given up after `answer_ms`.
     A sample is stale after `stale_ms`; a draw above grant + `tolerance_w` is disobedience.
+
+    With `lease_ms` its grants end by themselves after so long and `floor_w` holds then; `guard_ms` is how wrong its
+    clock may be, and what a renewal may take. `ladder` is what refusals climb. A higher `priority` is fed first.
     """
 
     serial: str
@@ -45,6 +59,11 @@ class ChargerPlan:
     tolerance_w: Watts = 200
     offline: Offline = Offline.NAMEPLATE
     out_of_service: bool = False
+    lease_ms: Millis | None = None
+    floor_w: Watts = 0
+    guard_ms: Millis = 15_000
+    ladder: tuple[Way, ...] = (Way.LIMIT,)
+    priority: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +74,8 @@ class Plan:
     RESTORE_LAST only. Setpoints below `min_limit_w` are refused; exactly 0 is accepted with `allow_zero`. After
     `release_after_ms` in fallback without a link nothing but the capacity limits any more; None: never. With
     `start_in_fallback` the fallback limit holds before the first setpoint ever. Of several redundancy groups the lowest
-    setpoint holds, or that of `deciding_group`.
+    setpoint holds, or that of `deciding_group`. Where not all minimums fit, the pause moves on every `rotate_ms`, in
+    step with the wall clock. What is shared out rises by `ramp_w_per_s` at most; it falls at once.
     """
 
     name: str
@@ -73,3 +93,5 @@ class Plan:
     release_after_ms: Millis | None = None
     start_in_fallback: bool = False
     deciding_group: str | None = None
+    rotate_ms: Millis = 900_000
+    ramp_w_per_s: Watts | None = None

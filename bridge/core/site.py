@@ -35,6 +35,7 @@ from bridge.core.messages import (
     MeterSampled,
     Reason,
     SessionChanged,
+    SetFloor,
     SetLimit,
     SetpointReceived,
     SetpointRevoked,
@@ -45,12 +46,15 @@ from bridge.core.messages import (
     WishChanged,
     Woke,
 )
-from bridge.core.plan import ChargerPlan, Plan
+from bridge.core.plan import ChargerPlan, Plan, Way
 from bridge.core.points import Quality, Signal
 from bridge.core.quantities import Millis, Now, Watts
 from bridge.core.setpoint import Commanded, decide, tag_problem
 from bridge.core.telemetry import Image, SitePower, readings_changed
 
+REALLOCATE_MS = 5_000  # what a changed demand waits for, so that not every sample shares out anew
+SIGNIFICANT_PERCENT = 10
+RAMP_STEP_MS = 1_000
 LONGEST_PLAUSIBLE_OUTAGE_MS = 10 * 365 * 24 * 3600 * 1000
 
 
@@ -98,6 +102,12 @@ class Site:
     looks: list[tuple[Millis, str]] = field(default_factory=list)
     plans: dict[str, ChargerPlan] = field(default_factory=dict)
     in_service: int = 0
+    slot: int = 0
+    rotates_ms: Millis | None = None
+    ramp_w: Watts | None = None
+    ramp_ms: Millis = 0
+    accepted_ms: Millis = 0
+    at_worst: int = 0
 
 
 def new_site(plan: Plan, boot_id: str, now: Now) -> Site:
@@ -119,6 +129,8 @@ def next_deadline(site: Site) -> Millis | None:
         due.append(end_ms)
     if site.manual is not None and site.manual.ends_ms is not None:
         due.append(site.manual.ends_ms)
+    if site.rotates_ms is not None:
+        due.append(site.rotates_ms)
     return min(due, default=None)
 
 
@@ -129,7 +141,7 @@ def step(site: Site, event: Event, now: Now) -> list[Effect]:
         _let_time_pass(site, now, effects)
     before_w = site.ledger.total_w
     _happen(site, event, now, effects)
-    if isinstance(event, Woke) and site.unsettled_ms is not None:
+    if isinstance(event, Woke) and site.unsettled_ms is not None and site.unsettled_ms <= now.monotonic_ms:
         _settle(site, now, effects)
         assert site.ledger.total_w <= max(before_w, site.limit.power_w), "an order of ours raised the worst case"
     site.last = now
@@ -160,6 +172,9 @@ def _end_limits(site: Site, now: Now) -> None:
         _unsettle(site, now.monotonic_ms)
     if site.manual is not None and site.manual.ends_ms is not None and site.manual.ends_ms <= now.monotonic_ms:
         site.manual = None
+        _unsettle(site, now.monotonic_ms)
+    if site.rotates_ms is not None and site.rotates_ms <= now.monotonic_ms:
+        site.rotates_ms = None
         _unsettle(site, now.monotonic_ms)
 
 
@@ -209,7 +224,7 @@ def _command_received(site: Site, event: SetpointReceived | SwitchReceived, now:
     else:
         assert event.limit_w is not None, "a setpoint that is no number was accepted"
         site.commanded = before.with_setpoint(event, event.limit_w, now)
-    site.awaiting = event.command
+    site.awaiting, site.accepted_ms = event.command, now.monotonic_ms
     if isinstance(event, SetpointReceived) or event.switch is Switch.STEP:
         _move_link(site, Trigger.SETPOINT_ACCEPTED, now.monotonic_ms, effects)
     _show_setpoint(site, now, effects)
@@ -303,11 +318,15 @@ def _charger_came_or_went(
 def _charger_changed(site: Site, charger: Charger, now: Now, effects: list[Effect]) -> None:
     """Follow a change of one charger at a cost that does not grow with their number."""
     plan = site.plans[charger.serial]
-    worst_w, settled = charger.worst_w, charger.settled
+    worst_w, settled = charger.worst_w, charger.settled(plan)
     site.ledger.assess(charger, plan)
     if charger.worst_w != worst_w or not settled:
         _unsettle(site, now.monotonic_ms)
-    due_ms = charger.due_ms()
+    wanted_w, was_w = charger.wanted_w(plan), charger.demand_w
+    if was_w is None or abs(wanted_w - was_w) * 100 > SIGNIFICANT_PERCENT * was_w:
+        charger.demand_w = wanted_w
+        _unsettle(site, now.monotonic_ms + REALLOCATE_MS)
+    due_ms = charger.due_ms(plan)
     if due_ms is not None and (charger.look_ms is None or due_ms < charger.look_ms):
         charger.look_ms = due_ms
         heapq.heappush(site.looks, (due_ms, charger.serial))
@@ -363,7 +382,7 @@ def _rebase(site: Site, boot_id: str, now: Now) -> tuple[Millis, bool]:
 
 
 def _unsettle(site: Site, at_ms: Millis) -> None:
-    if site.unsettled_ms is None:
+    if site.unsettled_ms is None or at_ms < site.unsettled_ms:
         site.unsettled_ms = at_ms
 
 
@@ -390,48 +409,84 @@ def _settle(site: Site, now: Now, effects: list[Effect]) -> None:
     if limit != site.limit:
         site.limit = limit
         effects.append(LimitChanged(limit.power_w, limit.source.value))
-    _share_out(site)
+    _share_out(site, now)
     _order(site, now, effects)
     assert site.ledger.total_w == recount_w(site.chargers.values(), site.plans), "the ledger lost count"
     if site.awaiting is not None and site.ledger.total_w <= site.limit.power_w:
         effects.append(Terminate(site.awaiting))
         site.awaiting = None
+        taken_s = (now.monotonic_ms - site.accepted_ms) / 1000
+        _show(site, Signal.TIME_TO_REACH_S, taken_s, Quality.GOOD, now, effects)
     _show_limit(site, now, effects)
 
 
-def _share_out(site: Site) -> None:
+def _share_out(site: Site, now: Now) -> None:
+    """Give every charger its target; where not all minimums fit, the pause moves on with the wall clock's slots."""
+    slot = now.utc_ms // site.plan.rotate_ms
+    keep_running, site.slot = slot == site.slot, slot
     chargers = [charger for charger in site.chargers.values() if charger.obedient]
     requests = []
-    for charger in chargers:
-        plan = site.plans[charger.serial]
-        rank = (0 if charger.active else 1, 0 if charger.target_w else 1, plan.index)
-        maximum_w = plan.maximum_w if charger.wish_w is None else min(plan.maximum_w, charger.wish_w)
-        if maximum_w >= plan.minimum_w:
-            requests.append(Request(plan.minimum_w, maximum_w, maximum_w, rank))
-        else:
-            requests.append(Request(0, 0, 0, rank))
-    budget = budget_w(site.limit.power_w, site.chargers.values())
-    for charger, grant_w in zip(chargers, allocate(budget, requests), strict=True):
+    for place, charger in enumerate(chargers):
+        running = keep_running and charger.target_w > 0
+        turn = (place - slot) % len(chargers)
+        requests.append(_request(charger, site.plans[charger.serial], (not running, turn)))
+    budget = budget_w(_ramped(site, now), site.chargers.values())
+    paused = False
+    for charger, request, grant_w in zip(chargers, requests, allocate(budget, requests), strict=True):
         charger.target_w = grant_w
+        paused = paused or grant_w < request.minimum_w
+    site.rotates_ms = now.monotonic_ms + site.plan.rotate_ms - now.utc_ms % site.plan.rotate_ms if paused else None
+    site.at_worst = 0
     for charger in site.chargers.values():
+        plan = site.plans[charger.serial]
         if charger.connected and not charger.obedient:
             # It is counted at its hardware maximum whatever we say; a small order is its way back to trust.
-            minimum_w = site.plans[charger.serial].minimum_w
-            charger.target_w = minimum_w if minimum_w <= site.limit.power_w else 0
+            pauses = plan.minimum_w > site.limit.power_w or charger.way(plan) in (Way.PAUSE, Way.STOP)
+            charger.target_w = 0 if pauses else plan.minimum_w
+        site.at_worst += charger.worst_w >= plan.maximum_w and not charger.settled(plan)
+
+
+def _request(charger: Charger, plan: ChargerPlan, turn: tuple[bool, int]) -> Request:
+    maximum_w = plan.maximum_w if charger.wish_w is None else min(plan.maximum_w, charger.wish_w)
+    if maximum_w < plan.minimum_w or charger.way(plan) in (Way.PAUSE, Way.STOP):
+        return Request(0, 0, 0, priority=plan.priority)
+    demand_w = min(maximum_w, charger.demand_w if charger.demand_w is not None else maximum_w)
+    rank = (not charger.active, -plan.priority, *turn)
+    return Request(plan.minimum_w, maximum_w, demand_w, rank, plan.priority)
+
+
+def _ramped(site: Site, now: Now) -> Watts:
+    """What may be shared out: the limit, where it rose no faster than the plan allows. It falls at once."""
+    limit_w, rate = site.limit.power_w, site.plan.ramp_w_per_s
+    if rate is None:
+        return limit_w
+    before_w = limit_w if site.ramp_w is None else site.ramp_w
+    shared_w = min(limit_w, before_w + rate * (now.monotonic_ms - site.ramp_ms) // 1000)
+    if shared_w != before_w or shared_w == limit_w:
+        site.ramp_w, site.ramp_ms = shared_w, now.monotonic_ms
+    if shared_w < limit_w:
+        _unsettle(site, now.monotonic_ms + RAMP_STEP_MS)
+    return shared_w
 
 
 def _order(site: Site, now: Now, effects: list[Effect]) -> None:
+    later_ms = site.unsettled_ms
     for charger in site.chargers.values():
-        if not charger.connected or charger.settled or charger.waits:
+        plan = site.plans[charger.serial]
+        if not charger.connected or charger.settled(plan) or charger.waits:
             continue
+        target_w = charger.target_w
         # Whatever is not above its present worst case raises nothing; anything else needs proven room.
-        if charger.target_w > charger.worst_w + max(0, site.ledger.room_w(site.limit.power_w)):
+        if target_w > charger.worst_w + max(0, site.ledger.room_w(site.limit.power_w)):
             continue
         site.orders += 1
-        charger.send(site.orders, charger.target_w, now.monotonic_ms, site.plans[charger.serial])
-        effects.append(SetLimit(charger.serial, site.orders, charger.target_w))
+        order = charger.send(site.orders, target_w, now.monotonic_ms, plan)
+        if order.is_floor:
+            effects.append(SetFloor(charger.serial, order.number, plan.floor_w))
+        else:
+            effects.append(SetLimit(charger.serial, order.number, target_w, order.way, plan.lease_ms))
         _charger_changed(site, charger, now, effects)
-    site.unsettled_ms = None
+    site.unsettled_ms = later_ms
 
 
 def _alarm(site: Site, alarm: str, subject: str, is_open: bool, now: Now, effects: list[Effect]) -> None:
@@ -456,6 +511,7 @@ def _show_limit(site: Site, now: Now, effects: list[Effect]) -> None:
     _show(site, Signal.LIMIT_ACTIVE, limit_w < site.plan.capacity_w, Quality.GOOD, now, effects)
     _show(site, Signal.LIMIT_REACHED, worst_w <= limit_w, Quality.GOOD, now, effects)
     _show(site, Signal.FALLBACK_ACTIVE, site.link.falls_back, Quality.GOOD, now, effects)
+    _show(site, Signal.CHARGERS_AT_WORST, site.at_worst, Quality.GOOD, now, effects)
     _show(site, Signal.COMMON_ALARM, bool(site.alarms), Quality.GOOD, now, effects)
 
 

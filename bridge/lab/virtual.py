@@ -239,7 +239,8 @@ class World:
         if deadline is not None and (not self._queue or deadline <= self._queue[0][0]):
             self.now_ms = max(self.now_ms, deadline)
         else:
-            self.now_ms, _, happen = heapq.heappop(self._queue)
+            due_ms, _, happen = heapq.heappop(self._queue)
+            self.now_ms = max(self.now_ms, due_ms)  # what was due while the service was down happens late
             happen()
         self.engine.flush()
         self.tally.steps += 1
@@ -421,9 +422,17 @@ class World:
         raise Violation(why)
 
     def _true_within(self, limit_w: Watts, claim: str) -> None:
-        truth_w = sum(unit.may_draw_w(self.now_ms) for unit in self.units.values() if not unit.lies)
+        truth_w = sum(
+            unit.may_draw_w(self.now_ms)
+            for serial, unit in self.units.items()
+            if not unit.lies and not self._unaware(serial)
+        )
         if truth_w > limit_w:
             raise Violation(f"{claim} at {self.now_ms}: the chargers may draw {truth_w} W, the limit is {limit_w} W")
+
+    def _unaware(self, serial: str) -> bool:
+        """Whether the connection has dropped without the service knowing yet: it learns from TCP or from its ping."""
+        return not self.units[serial].connected and self.engine.site.chargers[serial].connected
 
     def _check(self) -> None:
         site = self.engine.site
@@ -433,9 +442,7 @@ class World:
                 if unit.connected and unit.lied_samples >= SAMPLES_TO_CATCH_A_LIAR and counted_w < unit.plan.maximum_w:
                     raise Violation(f"{serial} at {self.now_ms} lies for two samples and is counted at {counted_w} W")
                 continue
-            # A dropped connection is known to the service only when TCP says so.
-            unaware = not unit.connected and site.chargers[serial].connected
-            if truth_w > counted_w and not unaware:
+            if truth_w > counted_w and not self._unaware(serial):
                 raise Violation(f"{serial} at {self.now_ms} may draw {truth_w} W and is counted at {counted_w} W")
 
 
