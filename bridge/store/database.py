@@ -13,7 +13,6 @@ import apsw
 # SQLite before this one can lose a committed transaction when two connections reset the WAL at once.
 MIN_SQLITE = (3, 51, 3)
 APPLICATION_ID = 0x47_4C_42_31  # GLB1
-SCHEMA_VERSION = 1
 BUSY_TIMEOUT_MS = 250
 QUICK_CHECK_MAX_BYTES = 64 * 1024 * 1024
 MAX_VALUE_BYTES = 64 * 1024 * 1024
@@ -27,7 +26,9 @@ PRAGMAS: tuple[tuple[str, str | int], ...] = (
     ("trusted_schema", 0),
     ("cell_size_check", 1),
 )
-SCHEMA = """
+# What each version of the file adds to the one before it.
+SCHEMAS = (
+    """
 CREATE TABLE journal (
     sequence INTEGER PRIMARY KEY, utc_ms INTEGER NOT NULL, record TEXT NOT NULL, crc INTEGER NOT NULL, set_aside TEXT
 ) STRICT;
@@ -37,7 +38,16 @@ CREATE TABLE snapshot (
 CREATE TABLE shelf (
     room TEXT NOT NULL, key TEXT NOT NULL, value TEXT NOT NULL, crc INTEGER NOT NULL, PRIMARY KEY (room, key)
 ) STRICT, WITHOUT ROWID;
-"""
+""",
+    """
+CREATE TABLE outbox (
+    number INTEGER PRIMARY KEY, serial TEXT NOT NULL, action TEXT NOT NULL, slot TEXT NOT NULL,
+    thinnable INTEGER NOT NULL, text TEXT NOT NULL, utc_ms INTEGER NOT NULL, attempts INTEGER NOT NULL, dead TEXT,
+    crc INTEGER NOT NULL
+) STRICT;
+""",
+)
+SCHEMA_VERSION = len(SCHEMAS)
 
 
 class StoreError(Exception):
@@ -76,7 +86,7 @@ class Database:
             connection.limit(apsw.SQLITE_LIMIT_LENGTH, MAX_VALUE_BYTES)
             connection.set_busy_timeout(BUSY_TIMEOUT_MS)
             connection.pragma("locking_mode", "exclusive")
-            is_new = self._recognize()
+            version = self._recognize()
             for name, value in PRAGMAS:
                 connection.pragma(name, value)
                 if (holds := connection.pragma(name)) != value:
@@ -86,20 +96,20 @@ class Database:
             if path.stat().st_size <= QUICK_CHECK_MAX_BYTES and (found := connection.pragma("quick_check")) != "ok":
                 raise StoreError(f"{path}: is damaged ({str(found).splitlines()[-1]}): {MOVE_AWAY}")
             with self.transaction():  # proves that the file can be written, too
-                if is_new:
-                    connection.execute(SCHEMA)
-                    connection.pragma("application_id", APPLICATION_ID)
+                for schema in SCHEMAS[version:]:
+                    connection.execute(schema)
+                connection.pragma("application_id", APPLICATION_ID)
                 connection.pragma("user_version", SCHEMA_VERSION)
         except (OSError, apsw.Error) as error:
             raise StoreError(_explain(path, error)) from error
 
-    def _recognize(self) -> bool:
-        """Whether the file is new; raises StoreError, before anything is written, if it is not ours."""
+    def _recognize(self) -> int:
+        """The version of the file, 0 of a new one; raises StoreError, before anything is written, if it is not ours."""
         application = self.connection.pragma("application_id")
-        version = self.connection.pragma("user_version")
+        version = int(self.connection.pragma("user_version"))
         tables = self.connection.execute("SELECT count(*) FROM sqlite_schema").get
         if application == 0 and version == 0 and tables == 0:
-            return True
+            return 0
         if application != APPLICATION_ID:
             raise StoreError(f"{self.path}: belongs to another program: choose another data_dir")
         if version > SCHEMA_VERSION:
@@ -107,7 +117,7 @@ class Database:
                 f"{self.path}: was written by a newer release (schema {version}, this one knows {SCHEMA_VERSION}):"
                 " run that release, or choose another data_dir"
             )
-        return False
+        return version
 
     @contextmanager
     def transaction(self) -> Iterator[apsw.Connection]:

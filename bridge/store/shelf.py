@@ -6,13 +6,19 @@ import zlib
 from collections.abc import Iterator
 
 from bridge.store.database import MOVE_AWAY, Database, StoreError
+from bridge.store.group_commit import GroupCommit
 
 
 class Shelf:
-    """Each text carries a checksum. Methods raise StoreError when the file fails or a text read is damaged."""
+    """Each text carries a checksum. Methods raise StoreError when the file fails or a text read is damaged.
 
-    def __init__(self, database: Database) -> None:
+    With a `group`, what is put or deleted goes to disk together with all else of that loop turn, all or none; it is
+    then read again after a restart only.
+    """
+
+    def __init__(self, database: Database, group: GroupCommit | None = None) -> None:
         self._database = database
+        self._group = group
 
     def get(self, room: str, key: str) -> str | None:
         """The text under that key, None if there is none."""
@@ -21,11 +27,10 @@ class Shelf:
 
     def put(self, room: str, key: str, value: str) -> None:
         """Set the text under that key: on disk when this returns."""
-        with self._database.transaction() as connection:
-            connection.execute(
-                "INSERT OR REPLACE INTO shelf (room, key, value, crc) VALUES (?, ?, ?, ?)",
-                (room, key, value, _crc(room, key, value)),
-            )
+        self._write(
+            "INSERT OR REPLACE INTO shelf (room, key, value, crc) VALUES (?, ?, ?, ?)",
+            (room, key, value, _crc(room, key, value)),
+        )
 
     def items(self, room: str) -> Iterator[tuple[str, str]]:
         """Keys and texts of a room as they are now, in the order of their keys."""
@@ -34,8 +39,14 @@ class Shelf:
 
     def delete(self, room: str, key: str) -> None:
         """Take the text away, if there is one: gone from the disk when this returns."""
+        self._write("DELETE FROM shelf WHERE room = ? AND key = ?", (room, key))
+
+    def _write(self, sql: str, bindings: tuple[str | int, ...]) -> None:
+        if self._group is not None:
+            self._group.write(sql, bindings)
+            return
         with self._database.transaction() as connection:
-            connection.execute("DELETE FROM shelf WHERE room = ? AND key = ?", (room, key))
+            connection.execute(sql, bindings)
 
     def _verified(self, room: str, key: str, value: str, crc: int) -> str:
         if crc != _crc(room, key, value):
