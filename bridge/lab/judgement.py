@@ -55,13 +55,14 @@ class Observed:
     """Everything seen since the player started: telegrams and link changes (shared with the control centre), readings.
 
     `from_units` tells whether readings come from beside the units; otherwise they are what the bridge reports over
-    IEC 104, and there are none while the link is broken.
+    IEC 104, and there are none while the player has broken the link.
     """
 
     telegrams: deque[Telegram]
     link_changes: deque[tuple[float, bool]]
     readings: deque[Reading] = field(default_factory=lambda: deque(maxlen=SAMPLES))
     from_units: bool = True
+    link_broken: bool = False
 
 
 class Seen(NamedTuple):
@@ -82,7 +83,7 @@ def judge(
     """What can be said of an expectation now, `begun_s` (monotonic) being the moment of its step."""
     hold_s = expected.hold.at(pace, run)
     within_s = None if expected.within is None else expected.within.at(pace, run)
-    if expected.subject.at_the_units and not observed.from_units and not _link_up(observed, begun_s):
+    if expected.subject.at_the_units and _blind(observed, begun_s, hold_only=within_s is None):
         return Judgement(Verdict.NOT_JUDGED, "nobody reads the units while the link is broken: look at them yourself")
     seen = list(_seen(expected, begun_s, begun_utc_ms, observed, carried=within_s is None))
     sampled = expected.subject.at_the_units
@@ -99,9 +100,18 @@ def judge(
     if start is not None and known_until_s >= start.at_s + hold_s:
         return Judgement(Verdict.PASSED, _measured(start, seen, begun_s, hold_s, within_s))
     overdue_s = max(deadline_s, start.at_s + hold_s if start is not None else deadline_s) + GRACE_S
-    if now_s > overdue_s or (start is None and known_until_s > deadline_s):
+    decided = start is None and known_until_s >= deadline_s and (bool(seen) or not sampled)
+    if now_s > overdue_s or decided:
         return Judgement(Verdict.FAILED, _missed(seen, begun_s, now_s))
     return Judgement(Verdict.PENDING, "")
+
+
+def _blind(observed: Observed, begun_s: float, *, hold_only: bool) -> bool:
+    """Whether what is drawn cannot be known: a reading from before the break proves nothing."""
+    if observed.from_units:
+        return False
+    unknown = not observed.readings or observed.readings[0].at_s > begun_s
+    return observed.link_broken or (hold_only and unknown)
 
 
 def _measured(start: Seen, seen: list[Seen], begun_s: float, hold_s: float, within_s: float | None) -> str:

@@ -113,12 +113,11 @@ class Player:
         else:
             verdict, measured = _summary(checks)
         finally:
-            self._proxy.restore()
+            self._restore()
         self._tell(f"  {verdict.value}: {measured}")
         return Result(scenario, run, verdict, measured, time.monotonic() - began_s, tuple(checks))
 
     async def _prepare(self, set_up: SetUp) -> None:
-        self._proxy.restore()
         await self.centre.wait_for_link(LINK_S)
         await self._everyone_wants(set_up.demand_w)
         self.answer = await self.centre.set_limit(set_up.limit_w)
@@ -180,13 +179,16 @@ class Player:
                 await self.centre.interrogate()
             case Action.BREAK_LINK:
                 self._tell(f"  {run.value}")
+                self._observed.link_broken = True
+                if not self._observed.from_units:
+                    self._observed.readings.clear()
                 if run is Run.SILENCE:
                     self._proxy.silence()
                 else:
                     self._proxy.cut()
             case Action.RESTORE_LINK:
                 self._tell("  the link works again")
-                self._proxy.restore()
+                self._restore()
                 with contextlib.suppress(ControlCentreError):  # whether it came up is for the scenario to judge
                     await self.centre.wait_for_link(LINK_S / 2)
             case Action.CHARGER_WANTS:
@@ -194,6 +196,10 @@ class Player:
             case Action.WATCH:
                 pass
         return begun_s
+
+    def _restore(self) -> None:
+        self._proxy.restore()
+        self._observed.link_broken = False
 
     async def _everyone_wants(self, demand_w: float) -> None:
         if not self._target.chargers_urls:

@@ -29,11 +29,14 @@ def main() -> None:
     assert station is not None
     setpoint = station.add_point(io_address=100, type=c104.Type.C_SE_NC_1)
     mirror = station.add_point(io_address=201, type=c104.Type.M_ME_TF_1)
+    power = station.add_point(io_address=1000, type=c104.Type.M_ME_TF_1)
     total = station.add_point(io_address=1004, type=c104.Type.M_IT_TB_1)
     assert setpoint is not None
     assert mirror is not None
+    assert power is not None
     assert total is not None
     mirror.info = c104.ShortInfo(actual=0.0, quality=c104.Quality.Invalid)
+    power.info = c104.ShortInfo(actual=0.0, quality=c104.Quality.Invalid)
 
     def on_receive(
         point: c104.Point,  # noqa: ARG001  c104 compares the signature
@@ -46,6 +49,8 @@ def main() -> None:
             return c104.ResponseState.FAILURE
         mirror.info = c104.ShortInfo(actual=value, quality=GOOD)
         mirror.transmit(c104.Cot.SPONTANEOUS)
+        power.info = c104.ShortInfo(actual=value, quality=GOOD)  # the only charger draws what it may
+        power.transmit(c104.Cot.SPONTANEOUS)
         return c104.ResponseState.SUCCESS
 
     setpoint.on_receive(callable=on_receive)

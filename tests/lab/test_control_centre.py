@@ -4,29 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import math
-import subprocess
-import sys
 import time
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
+from collections.abc import AsyncIterator
 
 import pytest
 from typer.testing import CliRunner
 
 from bridge.lab.control_centre import ControlCentre, ControlCentreError, control_centre_app
-
-
-@pytest.fixture
-def outstation_port() -> Iterator[int]:
-    process = subprocess.Popen(
-        [sys.executable, str(Path(__file__).with_name("outstation_of_c104.py"))],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    yield int(process.stdout.readline())
-    process.communicate("", timeout=10)
 
 
 @pytest.fixture
@@ -83,7 +67,7 @@ async def test_an_answer_that_does_not_come_is_no_answer(centre: ControlCentre) 
 
 
 async def test_interrogations_give_every_point_and_end(centre: ControlCentre) -> None:
-    assert [(t.ioa, t.quality) for t in await centre.interrogate()] == [(201, 0x80)]
+    assert [(t.ioa, t.quality) for t in await centre.interrogate()] == [(201, 0x80), (1000, 0x80)]
     assert [(t.ioa, t.value) for t in await centre.interrogate_counters()] == [(1004, 0)]
 
 

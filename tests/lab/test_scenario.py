@@ -1,0 +1,199 @@
+"""The player against an outstation and units that are not the bridge's: it sees what they do, and says so."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import pytest
+from typer.testing import CliRunner
+
+from bridge.lab.judgement import Verdict
+from bridge.lab.player import Player, Target
+from bridge.lab.scenario import scenario_app
+from bridge.lab.scenario_file import Pace, Run, Scenario, load
+
+SHIPPED = Path(__file__).parents[2] / "scenarios"
+FAST = Pace(minute_s=0.05, silence_s=1.0, drop_s=0.2)
+REDUCED = """
+test: T
+title: Reduced
+description: less
+expected: less power
+set up: {limit: 50 kW, every charger wants: 50 kW, "wait until power of all": 40 kW to 50 kW}
+steps:
+  - at: 0 s
+    do: set limit
+    to: 20 kW
+    then:
+      - {on the wire: answer to the command, is: positive, within: 2 s}
+      - {at the units: power of all, at most: 20 kW, within: 1 s, figure: yes}
+"""
+BROKEN = """
+test: T
+title: Broken
+description: no link
+expected: kept
+runs: [the TCP connection drops]
+set up: {limit: 20 kW, every charger wants: 50 kW, "wait until power of all": 15 kW to 20 kW}
+steps:
+  - at: 0 s
+    do: break link
+    then:
+      - {at the units: power of all, at most: 20 kW, hold for: 1 s}
+  - at: 2 s
+    do: restore link
+    then:
+      - {on the wire: link, is: up, within: 10 s, figure: yes}
+      - {on the wire: point 201, value: 20 kW, within: 10 s}
+"""
+
+
+class Units:
+    """The control API of one unit that draws what its vehicle wants, at most `limit_w`: it knows of no bridge."""
+
+    def __init__(self) -> None:
+        self.demand_w = 0
+        self.limit_w = 50_000
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        if head.startswith(b"POST /chargers/S4-1 "):
+            length = int(re.search(rb"content-length: (\d+)", head.lower())[1])  # type: ignore[index]
+            self.demand_w = json.loads(await reader.readexactly(length))["demand_w"]
+        body = json.dumps([{"serial": "S4-1", "power_w": min(self.demand_w, self.limit_w)}]).encode()
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(body) + body)
+        writer.close()
+
+
+def scenario(folder: Path, text: str) -> Scenario:
+    file = folder / "t.yaml"
+    file.write_text(text, encoding="utf-8")
+    return load(file)
+
+
+@pytest.fixture
+async def units_url() -> AsyncIterator[str]:
+    server = await asyncio.start_server(Units().serve, "127.0.0.1", 0)
+    yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    server.close()
+
+
+async def played(target: Target, *scenarios: Scenario) -> tuple[list[Verdict], list[str]]:
+    lines: list[str] = []
+    player = Player(target, lines.append)
+    await player.open()
+    try:
+        results = [await player.play(one, run) for one in scenarios for run in one.runs]
+    finally:
+        await player.close()
+    return [result.verdict for result in results], [*lines, *(result.measured for result in results)]
+
+
+async def test_a_unit_that_ignores_its_limit_fails_however_well_the_command_was_confirmed(
+    outstation_port: int, units_url: str, tmp_path: Path
+) -> None:
+    target = Target("127.0.0.1", outstation_port, (units_url,), pace=FAST)
+    verdicts, lines = await played(target, scenario(tmp_path, REDUCED))
+    assert verdicts == [Verdict.FAILED]
+    assert "at the units: power of all at most 20 kW within 1 s: 50.00 kW after 1." in lines[-1]
+    assert any("answer to the command is positive within 2 s" in line and "passed" in line for line in lines)
+
+
+async def test_a_set_up_that_is_not_accepted_is_the_result(
+    outstation_port: int, units_url: str, tmp_path: Path
+) -> None:
+    target = Target("127.0.0.1", outstation_port, (units_url,), pace=FAST)
+    verdicts, lines = await played(target, scenario(tmp_path, REDUCED.replace("limit: 50 kW", "limit: 1 kW")))
+    assert verdicts == [Verdict.FAILED]
+    assert "the limit of 1000 W was not accepted: activation confirmation, negative" in lines[-1]
+
+
+async def test_in_the_field_the_operator_is_asked_and_the_bridge_reports_the_power(
+    outstation_port: int, tmp_path: Path
+) -> None:
+    target = Target("127.0.0.1", outstation_port, pace=FAST)
+    verdicts, lines = await played(target, scenario(tmp_path, REDUCED), scenario(tmp_path, BROKEN))
+    assert verdicts == [Verdict.PASSED, Verdict.PASSED]
+    assert any(line.startswith("  please let every charger draw 50 kW") for line in lines)
+    assert "20.00 kW after" in lines[-2]
+    assert "(1 not judged)" in lines[-1]
+
+
+async def test_a_broken_link_is_really_broken_and_the_control_centre_interrogates_when_it_is_back(
+    outstation_port: int, tmp_path: Path
+) -> None:
+    changes: list[bool] = []
+    player = Player(Target("127.0.0.1", outstation_port, pace=FAST), lambda _: None)
+    await player.open()
+    result = await player.play(scenario(tmp_path, BROKEN), Run.DROP)
+    changes = [is_up for _, is_up in player.centre.link_changes]
+    await player.close()
+    assert result.verdict is Verdict.PASSED
+    assert changes[0]
+    assert changes[-1]
+    assert False in changes
+
+
+def test_no_outstation_at_the_target_is_said_and_exits_1(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bridge.lab.player.LINK_S", 1.0)
+    result = CliRunner().invoke(scenario_app, ["play", str(SHIPPED), "--target", "127.0.0.1:9"])
+    assert result.exit_code == 1
+    assert "127.0.0.1:9 does not answer" in result.stderr
+
+
+@pytest.mark.parametrize("words", [["--target", "nowhere"], ["--only", "t9"], ["none.yaml"]])
+def test_what_cannot_be_played_is_said_and_exits_1(words: list[str]) -> None:
+    result = CliRunner().invoke(scenario_app, ["play", *([str(SHIPPED)] if words[0] != "none.yaml" else []), *words])
+    assert result.exit_code == 1
+    assert result.stderr
+
+
+def test_the_table_and_the_files_say_what_was_measured(
+    outstation_port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "t.yaml").write_text(REDUCED, encoding="utf-8")
+    json_file, junit_file = tmp_path / "out.json", tmp_path / "out.xml"
+    words = ["play", str(tmp_path / "t.yaml"), "--target", f"127.0.0.1:{outstation_port}"]
+    result = CliRunner().invoke(scenario_app, [*words, "--json", str(json_file), "--junit", str(junit_file)])
+    assert result.exit_code == 0, result.stdout
+    assert "Measured" in result.stdout
+    (one,) = json.loads(json_file.read_text(encoding="utf-8"))
+    assert (one["test"], one["verdict"], len(one["checks"])) == ("T", "passed", 2)
+    assert one["measured"].startswith("20.00 kW after")
+    suite = ET.parse(junit_file).getroot()  # noqa: S314  our own file
+    assert (suite.get("tests"), suite.get("failures")) == ("1", "0")
+    monkeypatch.setattr("bridge.lab.player.SETTLE_BY_HAND_S", 0.5)
+    (tmp_path / "t.yaml").write_text(REDUCED.replace("40 kW to 50 kW", "1 kW to 2 kW"), encoding="utf-8")
+    failed = CliRunner().invoke(scenario_app, [*words, "--junit", str(junit_file)])
+    assert failed.exit_code == 1
+    assert "not 1 to 2 kW" in junit_file.read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stack", ["native", "c104"])
+@pytest.mark.parametrize(("test", "runs"), [("T1", 1), ("T2", 2), ("T3", 1), ("T4", 1)])
+def test_t1_to_t4_pass_in_the_whole_depot(stack: str, test: str, runs: int, tmp_path: Path) -> None:
+    """Every peer real on loopback: bridge, units, station, control centre, and a link that is cut and goes silent."""
+    played_json = tmp_path / "results.json"
+    run = subprocess.run(
+        [
+            *(sys.executable, "-m", "bridge", "scenario", "play", str(SHIPPED)),
+            *("--only", test, "--stack", stack, "--json", str(played_json)),
+        ],
+        env={**os.environ, "TZ": "Europe/Berlin"},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    results = json.loads(played_json.read_text(encoding="utf-8"))
+    assert [(result["test"], result["verdict"]) for result in results] == [(test, "passed")] * runs
