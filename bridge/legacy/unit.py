@@ -22,6 +22,7 @@ from bridge.ocpp201.above import Above, Reply
 from bridge.ocpp201.central_system import CentralSystem
 from bridge.ocpp201.meter_values import combined, samples
 from bridge.ocpp201.rpc import NOT_SENT, Call, CallError, NoAnswer, Outcome, Payload, Rpc, WebSocket
+from bridge.ocpp201.smart_charging import ACTIONS, SmartCharging
 from bridge.ocpp201.timestamps import rfc3339
 from bridge.settings import ChargerEntry
 
@@ -57,6 +58,7 @@ class Unit:
         clock: Callable[[], Now],
         *,
         above: Above | None = None,
+        smart_charging: SmartCharging | None = None,
         dialect: Dialect = OCPP15,
         call_timeout_s: float = 10.0,
     ) -> None:
@@ -65,6 +67,7 @@ class Unit:
         self._hello_version: str = getattr(websocket, "hello_version", None) or ""
         self._central_system = central_system
         self._above: Above = above or central_system
+        self.smart_charging = smart_charging or SmartCharging(entry, submit, clock)
         self._transactions = transactions
         self._quarantine = quarantine
         self._submit = submit
@@ -104,12 +107,14 @@ class Unit:
 
     async def serve(self) -> None:
         """Receive until the connection ends; every open order is answered then."""
+        self.smart_charging.open(self, self._above, self._charging_rate_changed)
         self._follow_session()
         self._above.attach(self)
         try:
             await self._rpc.run()
         finally:
             self._above.detach(self)
+            self.smart_charging.close(self)
             for timer in (self._configuring, *self._missing_stops.values()):
                 if timer is not None:
                     timer.cancel()
@@ -124,12 +129,16 @@ class Unit:
 
     def from_above(self, action: str, payload: Payload, reply: Reply) -> None:
         """Act on a request of the central system as the table of operations says."""
-        operations.from_above(self, action, payload, reply)
+        if action in ACTIONS:
+            self.smart_charging.answer(action, payload, reply)
+        else:
+            operations.from_above(self, action, payload, reply)
 
     def set_limit(self, effect: SetLimit) -> None:
         """Write the limit and read it back; an older order that still waits is superseded and answered NOT_SENT."""
         if self._order is not None:
             self._rpc.withdraw(self._order)
+        self.smart_charging.ordered(effect)
         order = down.limit_order(self._entry.profile.limit, self._entry.profile.phases, effect.limit_w)
         self._order = self._rpc.post(*order.write, partial(self._limit_written, effect, order), urgent=True)
 
@@ -159,7 +168,15 @@ class Unit:
     ) -> None:
         if answer is not Answer.ACCEPTED:
             log.warning("limit not set", unit=self.serial, limit_w=effect.limit_w, why=answer.value, answer=outcome)
+        else:
+            self.smart_charging.granted(effect)
         self._submit(LimitAnswered(self.serial, effect.order, answer, read_back_w))
+
+    def _charging_rate_changed(self) -> None:
+        """Tell of another limit of the grid's in each running transaction (K11.FR.04, K13.FR.03)."""
+        for transaction in self._transactions.open_of(self.serial):
+            seq_no = self._transactions.take_seq_no(transaction)
+            self._forward(up.charging_rate_changed(transaction, seq_no, self._clock().utc_ms))
 
     def _answer(self, action: str, payload: Payload) -> Payload | CallError:
         """Answer one request of the unit; none of them waits for anything."""
@@ -396,7 +413,9 @@ class Unit:
 
     def _follow_session(self) -> None:
         """Submit whether a vehicle is served, where that has changed."""
-        active = bool(self._transactions.open_of(self.serial))
+        running = self._transactions.open_of(self.serial)
+        self.smart_charging.running({each.transaction_id: each.connector or 1 for each in running})
+        active = bool(running)
         if active != self._active:
             self._active = active
             self._submit(SessionChanged(self.serial, active))

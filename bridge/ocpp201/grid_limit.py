@@ -64,6 +64,7 @@ class GridLimit:
     maximum_w: Watts
     now: External | None = None
     _told: External | _Unknown | None = field(default=_Unknown.UNKNOWN)
+    _rate: External | None = None
     _since_ms: Millis = 0
     _schedule_id: int = 0
 
@@ -104,8 +105,11 @@ class GridLimit:
 
     def _due(self, utc_ms: Millis) -> Notice:
         told, now = self._told, self.now
+        rate_changed = _significant(self._rate, now)
+        if rate_changed:
+            self._rate = now
         if not _significant(told, now):
-            return Notice([])
+            return Notice([], rate_changed)
         requests: list[tuple[str, Payload]] = []
         if isinstance(told, External) and (now is None or now.source != told.source):
             requests.append(("ClearedChargingLimit", {"chargingLimitSource": told.source}))
@@ -119,7 +123,7 @@ class GridLimit:
                 ("NotifyChargingLimit", {"chargingLimit": limit, "chargingSchedule": [self._schedule(now)]})
             )
         self._told = now
-        return Notice(requests, charging_rate_changed=now is not None or isinstance(told, External))
+        return Notice(requests, rate_changed)
 
     def _schedule(self, limit: External) -> Payload:
         return {

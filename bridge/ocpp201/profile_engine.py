@@ -27,7 +27,7 @@ from bridge.ocpp201.timestamps import rfc3339
 ROOM: Final = "charging_profiles"
 MAX_TRANSACTIONS: Final = 64
 MAX_MOMENTS: Final = 500  # looked at for one composite schedule; beyond them it is cut short, and says so
-PROFILES_PER_REPORT: Final = 4
+REPORT_BYTES: Final = 16_384  # of charging profiles in one message, unless one alone is longer
 
 log = structlog.get_logger(__name__)
 
@@ -48,16 +48,18 @@ class ChargingProfiles:
     """Installed charging profiles of one station, kept on a shelf across restarts (K01.FR.27).
 
     Answers the four requests of the CSMS about them. Requests are schema-valid; moments are UTC and handed in.
-    The grid limit is no charging profile of the CSMS: it is handed in where an answer includes it.
+    The grid limit is no charging profile of the CSMS: it is handed in where an answer includes it. `was_kept` says
+    whether there ever were any before.
     """
 
-    def __init__(self, serial: str, abilities: Abilities, shelf: Shelf) -> None:
+    def __init__(self, serial: str, abilities: Abilities, shelf: Shelf | None = None) -> None:
         self.abilities = abilities
         self._serial = serial
         self._shelf = shelf
         self._installed: dict[int, Installed] = {}
         self._transactions: dict[str, Transaction] = {}
-        kept = shelf.get(ROOM, serial)
+        kept = None if shelf is None else shelf.get(ROOM, serial)
+        self.was_kept = kept is not None
         if kept is not None:
             self._restore(kept)
 
@@ -183,11 +185,12 @@ class ChargingProfiles:
             wanted = self._examined(evse_id, charging_profile | {"transactionId": transaction_id}, utc_ms)
             if isinstance(wanted, Installed):
                 self._installed[wanted.identity] = wanted
-        self._keep()
+        if self._installed:
+            self._keep()
 
     def transaction_ended(self, transaction_id: str) -> None:
         """Forget a transaction and delete its charging profiles (K02.FR.05)."""
-        if self._transactions.pop(transaction_id, None) is not None:
+        if self._transactions.pop(transaction_id, None) is not None and self._installed:
             for each in [each for each in self._installed.values() if each.transaction_id == transaction_id]:
                 del self._installed[each.identity]
             self._keep()
@@ -311,7 +314,8 @@ class ChargingProfiles:
             "installed": [[each.evse_id, each.charging_profile] for each in self._installed.values()],
             "transactions": self._transactions,
         }
-        self._shelf.put(ROOM, self._serial, json.dumps(kept))
+        if self._shelf is not None:
+            self._shelf.put(ROOM, self._serial, json.dumps(kept))
 
     def _restore(self, kept: str) -> None:
         try:
@@ -334,16 +338,30 @@ def reports(request_id: int, found: dict[tuple[str, int], list[Payload]]) -> tup
             "requestId": request_id,
             "chargingLimitSource": source,
             "evseId": evse_id,
-            "chargingProfile": charging_profiles[first : first + PROFILES_PER_REPORT],
+            "chargingProfile": portion,
             "tbc": True,
         }
         for (source, evse_id), charging_profiles in found.items()
-        for first in range(0, len(charging_profiles), PROFILES_PER_REPORT)
+        for portion in _portions(charging_profiles)
     ]
     if not requests:
         return {"status": "NoProfiles"}, []
     requests[-1]["tbc"] = False
     return {"status": "Accepted"}, requests
+
+
+def _portions(charging_profiles: list[Payload]) -> Iterator[list[Payload]]:
+    portion: list[Payload] = []
+    length = 0
+    for charging_profile in charging_profiles:
+        added = len(json.dumps(charging_profile))
+        if portion and length + added > REPORT_BYTES:
+            yield portion
+            portion, length = [], 0
+        portion.append(charging_profile)
+        length += added
+    if portion:
+        yield portion
 
 
 def _matches(at_evse: int, charging_profile: Payload, evse_id: int | None, criteria: Payload) -> bool:

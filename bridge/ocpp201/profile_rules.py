@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from bridge.core.quantities import Millis, Watts
-from bridge.ocpp201.charging_profile import FLOOR_PROFILE_ID, GRANT_PROFILE_ID
 from bridge.ocpp201.charging_schedule import DEFAULT_PHASES, RECURRENCE_MS, ChargingSchedule, read_schedule
 from bridge.ocpp201.rpc import Payload
 
@@ -19,7 +18,7 @@ DEFAULT: Final = "TxDefaultProfile"
 OF_TRANSACTION: Final = "TxProfile"
 
 GRID_LIMIT_PROFILE_ID: Final = -1  # negative, as K11.FR.06 recommends
-RESERVED_IDS: Final = frozenset({FLOOR_PROFILE_ID, GRANT_PROFILE_ID, GRID_LIMIT_PROFILE_ID})
+OWN_IDS: Final = range(104_000, 105_000)  # what the bridge installs at stations (`charging_profile`)
 MAX_PROFILE_BYTES: Final = 8_192
 MAX_ADDITIONAL_INFO: Final = 512
 
@@ -85,6 +84,11 @@ class Refusal(NamedTuple):
         return {"status": status, "statusInfo": info}
 
 
+def is_reserved(identity: int) -> bool:
+    """Whether an id is not the CSMS's to use: the grid limit's, and those the bridge installs at stations."""
+    return identity == GRID_LIMIT_PROFILE_ID or identity in OWN_IDS
+
+
 def examine(
     abilities: Abilities,
     installed: Collection[Installed],
@@ -120,7 +124,7 @@ def _misplaced(abilities: Abilities, evse_id: int, charging_profile: Payload) ->
     purpose = charging_profile["chargingProfilePurpose"]
     if purpose == EXTERNAL:
         yield Refusal("InvalidValue", f"{EXTERNAL} is for external systems only (K01.FR.22)")
-    if charging_profile["id"] in RESERVED_IDS:
+    if is_reserved(charging_profile["id"]):
         yield Refusal("InvalidValue", f"id {charging_profile['id']} is in use by the station itself")
     if not 0 <= evse_id <= abilities.evses:
         yield Refusal("UnknownEvse", f"EVSEs are 1 to {abilities.evses}")

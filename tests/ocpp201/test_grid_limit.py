@@ -132,6 +132,16 @@ def test_what_never_arrived_is_said_again() -> None:
     assert grid.again(T0) == Notice([])
 
 
+def test_the_charging_rate_changes_once_however_often_it_must_be_told() -> None:
+    grid = limited()
+    grid.not_told()
+    assert grid.again(T0).charging_rate_changed is False
+    grid.not_told()
+    notice = grid.granted(20_000, None, Source.SETPOINT, T0)
+    assert actions(notice) == ["NotifyChargingLimit"]
+    assert notice.charging_rate_changed is False
+
+
 def test_the_report_is_an_external_constraint_with_a_negative_id() -> None:
     grid = limited(4_200)
     reported = grid.reported()

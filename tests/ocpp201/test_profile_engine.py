@@ -397,10 +397,10 @@ def test_only_what_matches_every_criterion_is_reported(criteria: dict[str, Any],
 def test_many_charging_profiles_are_reported_in_several_messages() -> None:
     profiles = engine()
     for level in range(10):
-        put(profiles, profile(level, stack_level=level))
+        put(profiles, profile(level, stack_level=level, customData={"vendorId": "x" * 255, "blob": "y" * 4_000}))
     _, reports = get(profiles, {})
-    assert [len(each["chargingProfile"]) for each in reports] == [4, 4, 2]
-    assert [each["tbc"] for each in reports] == [True, True, False]
+    assert [len(each["chargingProfile"]) for each in reports] == [3, 3, 3, 1]
+    assert [each["tbc"] for each in reports] == [True, True, True, False]
 
 
 def test_the_composite_schedule_includes_the_grid_limit_and_the_hardware() -> None:
