@@ -11,9 +11,11 @@ ROOT = Path(__file__).parent.parent
 MODULES = sorted((ROOT / "bridge").rglob("*.py"))
 CORE = sorted((ROOT / "bridge" / "core").glob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("test_*.py"))
-PURE = {"__future__", "collections", "dataclasses", "enum", "heapq", "itertools", "json", "math", "types", "typing", "bridge"}
+PURE = {"__future__", "bridge", "collections", "dataclasses", "enum", "heapq", "itertools", "json", "math"}
+PURE |= {"types", "typing"}
 LONGEST_FUNCTION = 70
-NEEDS_A_UNIT = ("current", "deadline", "delay", "duration", "energy", "interval", "limit", "power", "timeout", "voltage")
+NEEDS_A_UNIT = {"current", "deadline", "delay", "duration", "energy", "interval", "limit", "power", "timeout"}
+NEEDS_A_UNIT |= {"voltage"}
 
 
 def tree(path: Path) -> ast.Module:

@@ -17,6 +17,7 @@ LAST_RETRY_MS = 60_000
 TRY_THE_FIRST_WAY_AGAIN_MS = 600_000
 HUNGRY_PERCENT = 95  # who draws that much of his grant would draw more
 HEADROOM_W = 1_000
+SAMPLES_TO_KNOW_DEMAND = 3  # a vehicle takes its time to follow a new grant
 
 
 @unique
@@ -101,6 +102,7 @@ class Charger:
     proofs: int = 0
     highest_w: Watts = 0
     demand_w: Watts | None = None
+    samples_of_grant: int = 0
     worst_w: Watts = 0
     look_ms: Millis | None = None
 
@@ -130,6 +132,11 @@ class Charger:
         """The highest of what it was told and may hold; a lease that may have ended leaves the floor."""
         told_w = max(self.grant_w or 0, self.unanswered_w or 0)
         return max(told_w, plan.floor_w) if self.lease_ending else told_w
+
+    def at_worst(self, plan: ChargerPlan) -> bool:
+        """Whether it counts at its worst because nothing better is proven."""
+        unproven = not self._trusted(plan) or self.refused or self.disobeys
+        return unproven and not plan.out_of_service and self.worst_w > 0
 
     @property
     def obedient(self) -> bool:
@@ -203,6 +210,8 @@ class Charger:
         if superseded_w > order.limit_w:
             self.leaving.append(Leaving(superseded_w, now_ms + plan.reaction_ms))
         self.unanswered_w, self.unanswered_ends_ms = None, None
+        if self.grant_w != order.limit_w:
+            self.samples_of_grant = 0
         self.grant_w, self.proven, self.refused = order.limit_w, True, False
         self.grant_ends_ms, self.lease_ending, self.granted_by = order.ends_ms, False, order.way
         if order.ends_ms is not None and plan.lease_ms is not None:
@@ -245,6 +254,7 @@ class Charger:
                 self.readings[measurand] = Reading(value, sample.utc_ms, valid, now_ms + plan.stale_ms)
                 brought.append(measurand)
         if power_w is not None and valid:
+            self.samples_of_grant += 1
             self._judge(power_w, plan)
         return brought
 
@@ -269,10 +279,12 @@ class Charger:
         known = power is not None and power.valid and not power.stale
         if not self.active and (power is None or not known or power.value <= plan.tolerance_w):
             return plan.minimum_w
-        if power is None or not known or self.grant_w is None or self.leaving:
+        if power is None or not known or self.grant_w is None or self.demand_w is None:
             return plan.maximum_w
         if power.value * 100 >= self.grant_w * HUNGRY_PERCENT:
             return plan.maximum_w
+        if self.samples_of_grant < SAMPLES_TO_KNOW_DEMAND:
+            return self.demand_w
         return max(plan.minimum_w, power.value + max(HEADROOM_W, power.value // 10))
 
     def look(self, now_ms: Millis, plan: ChargerPlan) -> list[Measurand]:

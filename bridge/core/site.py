@@ -107,7 +107,7 @@ class Site:
     ramp_w: Watts | None = None
     ramp_ms: Millis = 0
     accepted_ms: Millis = 0
-    at_worst: int = 0
+    at_worst: set[str] = field(default_factory=set)
 
 
 def new_site(plan: Plan, boot_id: str, now: Now) -> Site:
@@ -284,7 +284,7 @@ def _charger_spoke(
         case SessionChanged():
             if charger.active == event.active:
                 return
-            charger.active = event.active
+            charger.active, charger.demand_w = event.active, None
             _unsettle(site, now.monotonic_ms)
         case WishChanged():
             if charger.wish_w == event.limit_w:
@@ -322,6 +322,7 @@ def _charger_changed(site: Site, charger: Charger, now: Now, effects: list[Effec
     site.ledger.assess(charger, plan)
     if charger.worst_w != worst_w or not settled:
         _unsettle(site, now.monotonic_ms)
+    (site.at_worst.add if charger.at_worst(plan) else site.at_worst.discard)(charger.serial)
     wanted_w, was_w = charger.wanted_w(plan), charger.demand_w
     if was_w is None or abs(wanted_w - was_w) * 100 > SIGNIFICANT_PERCENT * was_w:
         charger.demand_w = wanted_w
@@ -354,7 +355,8 @@ def _started(site: Site, event: Started, now: Now, effects: list[Effect]) -> Non
     site.plans = {plan.serial: plan for plan in event.plan.chargers}
     site.in_service = sum(not plan.out_of_service for plan in event.plan.chargers)
     site.chargers = {serial: site.chargers.get(serial) or Charger(serial) for serial in site.plans}
-    site.looks, site.ledger, site.power, site.image, site.alarms = [], Ledger(), SitePower(), Image(), set()
+    site.looks, site.ledger, site.power, site.image = [], Ledger(), SitePower(), Image()
+    site.alarms, site.at_worst = set(), set()
     for charger in site.chargers.values():
         plan = site.plans[charger.serial]
         charger.shift(offset_ms)
@@ -407,7 +409,7 @@ def _settle(site: Site, now: Now, effects: list[Effect]) -> None:
     site.unsettled_ms = None
     limit = _limit_in_force(site)
     if limit != site.limit:
-        site.limit = limit
+        site.limit, site.ramp_ms = limit, now.monotonic_ms
         effects.append(LimitChanged(limit.power_w, limit.source.value))
     _share_out(site, now)
     _order(site, now, effects)
@@ -436,14 +438,12 @@ def _share_out(site: Site, now: Now) -> None:
         charger.target_w = grant_w
         paused = paused or grant_w < request.minimum_w
     site.rotates_ms = now.monotonic_ms + site.plan.rotate_ms - now.utc_ms % site.plan.rotate_ms if paused else None
-    site.at_worst = 0
     for charger in site.chargers.values():
         plan = site.plans[charger.serial]
         if charger.connected and not charger.obedient:
             # It is counted at its hardware maximum whatever we say; a small order is its way back to trust.
             pauses = plan.minimum_w > site.limit.power_w or charger.way(plan) in (Way.PAUSE, Way.STOP)
             charger.target_w = 0 if pauses else plan.minimum_w
-        site.at_worst += charger.worst_w >= plan.maximum_w and not charger.settled(plan)
 
 
 def _request(charger: Charger, plan: ChargerPlan, turn: tuple[bool, int]) -> Request:
@@ -511,7 +511,7 @@ def _show_limit(site: Site, now: Now, effects: list[Effect]) -> None:
     _show(site, Signal.LIMIT_ACTIVE, limit_w < site.plan.capacity_w, Quality.GOOD, now, effects)
     _show(site, Signal.LIMIT_REACHED, worst_w <= limit_w, Quality.GOOD, now, effects)
     _show(site, Signal.FALLBACK_ACTIVE, site.link.falls_back, Quality.GOOD, now, effects)
-    _show(site, Signal.CHARGERS_AT_WORST, site.at_worst, Quality.GOOD, now, effects)
+    _show(site, Signal.CHARGERS_AT_WORST, len(site.at_worst), Quality.GOOD, now, effects)
     _show(site, Signal.COMMON_ALARM, bool(site.alarms), Quality.GOOD, now, effects)
 
 
