@@ -178,8 +178,8 @@ def test_the_table_and_the_files_say_what_was_measured(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stack", ["native", "c104"])
 @pytest.mark.parametrize(("test", "runs"), [("T1", 1), ("T2", 2), ("T3", 1), ("T4", 1)])
+@pytest.mark.parametrize("stack", ["native", "c104"])
 def test_t1_to_t4_pass_in_the_whole_depot(stack: str, test: str, runs: int, tmp_path: Path) -> None:
     """Every peer real on loopback: bridge, units, station, control centre, and a link that is cut and goes silent."""
     played_json = tmp_path / "results.json"
