@@ -79,6 +79,12 @@ def scenario(folder: Path, text: str) -> Scenario:
     return load(file)
 
 
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody walks to a unit here."""
+    monkeypatch.setattr("bridge.lab.player.SETTLE_BY_HAND_S", 20.0)
+
+
 @pytest.fixture
 async def units_url() -> AsyncIterator[str]:
     server = await asyncio.start_server(Units().serve, "127.0.0.1", 0)
