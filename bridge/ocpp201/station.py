@@ -18,11 +18,12 @@ from bridge.core.messages import (
     SessionChanged,
     SetLimit,
 )
-from bridge.core.quantities import Now
+from bridge.core.quantities import Now, Watts
 from bridge.ocpp201 import charging_profile
 from bridge.ocpp201.above import Above, Reply
 from bridge.ocpp201.central_system import CentralSystem
 from bridge.ocpp201.meter_values import combined, samples
+from bridge.ocpp201.native_profiles import NativeProfiles, native_smart_charging
 from bridge.ocpp201.rpc import (
     NOT_SENT,
     UNANSWERED,
@@ -36,6 +37,7 @@ from bridge.ocpp201.rpc import (
     WebSocket,
 )
 from bridge.ocpp201.schemas import Schemas201
+from bridge.ocpp201.smart_charging import ACTIONS, SmartCharging
 from bridge.settings import ChargerEntry
 
 MAX_EVSE: Final = 64
@@ -64,6 +66,7 @@ class Station:
         clock: Callable[[], Now],
         *,
         above: Above | None = None,
+        smart_charging: SmartCharging | None = None,
         call_timeout_s: float = 10.0,
     ) -> None:
         self.serial = entry.serial
@@ -74,17 +77,21 @@ class Station:
         self._submit = submit
         self._clock = clock
         self._rpc = Rpc(websocket, self._answer, Schemas201(), name=entry.serial, call_timeout_s=call_timeout_s)
+        self.smart_charging = smart_charging or native_smart_charging(entry, submit, clock)
+        self._charging_profiles = NativeProfiles(self.smart_charging, self._rpc.post)
         self._order: Call | None = None
         self._transactions: dict[str, int] = {}
         self._newest: dict[int, tuple[MeterSampled, int]] = {}
 
     async def serve(self) -> None:
         """Receive until the connection ends; every open order is answered then."""
+        self.smart_charging.open(self, self._above)
         self._above.attach(self)
         try:
             await self._rpc.run()
         finally:
             self._above.detach(self)
+            self.smart_charging.close(self)
 
     async def is_alive(self, within_s: float) -> bool:
         """Say whether the station answers a ping in time."""
@@ -96,6 +103,9 @@ class Station:
 
     def from_above(self, action: str, payload: Payload, reply: Reply) -> None:
         """Hand a request of the central system to the station, and its answer back."""
+        if action in ACTIONS:
+            self._charging_profiles.from_above(action, payload, reply)
+            return
 
         def answered(outcome: Outcome) -> None:
             reply(
@@ -108,6 +118,7 @@ class Station:
         """Send SetChargingProfile; an older order that still waits is superseded and answered NOT_SENT."""
         if self._order is not None:
             self._rpc.withdraw(self._order)
+        self.smart_charging.ordered(effect)
         limit = self._entry.profile.limit
         request = charging_profile.grant_profile(
             effect.limit_w,
@@ -128,7 +139,7 @@ class Station:
             read_back = partial(self._read_back, effect)
             self._order = self._rpc.post("GetCompositeSchedule", request, read_back, urgent=True)
         else:
-            self._submit(LimitAnswered(self.serial, effect.order, answer))
+            self._settled(effect, answer)
 
     def _read_back(self, effect: SetLimit, outcome: Outcome) -> None:
         """Settle an accepted limit by what the station says it obeys; if it does not say, it is not proven."""
@@ -138,12 +149,22 @@ class Station:
         if read_back_w is None:
             log.warning("limit accepted but not read back", station=self.serial, limit_w=effect.limit_w, answer=outcome)
         answer = Answer.UNANSWERED if read_back_w is None else Answer.ACCEPTED
+        self._settled(effect, answer, read_back_w)
+
+    def _settled(self, effect: SetLimit, answer: Answer, read_back_w: Watts | None = None) -> None:
+        if answer is Answer.ACCEPTED and (read_back_w is None or read_back_w <= effect.limit_w):
+            self.smart_charging.granted(effect)
         self._submit(LimitAnswered(self.serial, effect.order, answer, read_back_w))
 
     def _answer(self, action: str, payload: Payload) -> Payload | CallError | Deferred:
         problem = _implausible_evse(action, payload)
         if problem is not None:
             return problem
+        if action == "ReportChargingProfiles":
+            visible = self._charging_profiles.reported(payload)
+            if visible is None:
+                return {}
+            payload = visible
         deferred = Deferred()
 
         def answered(outcome: Outcome) -> None:
