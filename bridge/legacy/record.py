@@ -17,7 +17,7 @@ from bridge.legacy.dialects import OCPP15, Dialect
 from bridge.legacy.down import Call
 from bridge.legacy.transactions import Shelf, Transaction, Transactions
 from bridge.legacy.up import ConnectorState, id_token
-from bridge.ocpp201.rpc import CallError, NoAnswer, Outcome, Payload
+from bridge.ocpp201.rpc import CallError, Outcome, Payload
 from bridge.settings import ChargerEntry, ChargerProfile
 
 ROOM: Final = "units"
@@ -59,6 +59,7 @@ class UnitRecord:
 
     `post` sends a request of the dialect to the unit, `forward` one of OCPP 2.0.1 to the CSMS. `connectors` is what the
     unit last said of each; `meter_values` are the last samples by connector with the monotonic time they came at.
+    `has_queued` says whether messages of a transaction (None: any) still wait for the CSMS.
     """
 
     def __init__(
@@ -82,6 +83,7 @@ class UnitRecord:
         self.boot: Call | None = None
         self.boot_accepted = False
         self.sampling_problem: str | None = None
+        self.has_queued: Callable[[str | None], bool] = lambda _transaction_id: False
         self._shelf: Shelf = transactions.shelf
         self._tokens = _Tokens(self._shelf, self.serial)
         self.pending = self._load()
@@ -210,8 +212,3 @@ def alias(token: Mapping[str, Any]) -> str:
     """Twenty characters that stand for an idToken too long for an idTag: the same ones every time."""
     digest = hashlib.sha256(f"{token['type']}:{str(token['idToken']).casefold()}".encode()).digest()
     return "A-" + base64.b32encode(digest).decode()[: MAX_ID_TAG - 2]
-
-
-def is_silent(outcome: Outcome) -> bool:
-    """Whether a unit said nothing at all."""
-    return isinstance(outcome, NoAnswer)

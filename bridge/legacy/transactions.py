@@ -165,6 +165,18 @@ class Transactions:
         known = [*self._open.get(serial, ()), *self._ended.get(serial, ())]
         return next((each for each in known if each.transaction_id == transaction_id), None)
 
+    def of_driver(self, serial: str, id_tag: str) -> list[Transaction]:
+        """Return what is kept of a driver's transactions, open ones first."""
+        known = [*self._open.get(serial, ()), *self._ended.get(serial, ())]
+        return [each for each in known if each.id_tag.casefold() == id_tag.casefold()]
+
+    def forget_driver(self, serial: str, id_tag: str) -> None:
+        """Forget the transactions of a driver that have ended (N10)."""
+        for transaction in self.of_driver(serial, id_tag):
+            if transaction.ended:
+                self._ended[serial].remove(transaction)
+                self._forget(transaction)
+
     def open_of(self, serial: str) -> list[Transaction]:
         """Return the open transactions of a unit, oldest first."""
         return list(self._open.get(serial, ()))

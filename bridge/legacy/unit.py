@@ -12,10 +12,11 @@ import structlog
 
 from bridge.core.messages import Answer, ChargerBooted, Event, LimitAnswered, MeterSampled, SessionChanged, SetLimit
 from bridge.core.quantities import Now
-from bridge.legacy import down, operations, up
+from bridge.legacy import down, operations, orders, services, up
 from bridge.legacy.dialects import OCPP15, Dialect, DialectSchemas, Unreadable, instant, read
 from bridge.legacy.quarantine import Quarantine
 from bridge.legacy.readings import meter_readings
+from bridge.legacy.record import UnitRecord
 from bridge.legacy.transactions import Transaction, Transactions
 from bridge.legacy.up import Untranslatable
 from bridge.ocpp201.above import Above, Reply
@@ -98,7 +99,7 @@ class Unit:
         self._order: Call | None = None
         self._booted = False
         self._active = False
-        self._connectors: dict[int, up.ConnectorState] = {}
+        self.record = UnitRecord(entry, transactions, clock, self._post, self._forward, dialect)
         self._newest: dict[int, tuple[MeterSampled, int]] = {}
         self._noted: set[tuple[str, ...]] = set()
         self._configuring: asyncio.TimerHandle | None = None
@@ -115,6 +116,7 @@ class Unit:
         finally:
             self._above.detach(self)
             self.smart_charging.close(self)
+            self.record.close()
             for timer in (self._configuring, *self._missing_stops.values()):
                 if timer is not None:
                     timer.cancel()
@@ -132,7 +134,10 @@ class Unit:
         if action in ACTIONS:
             self.smart_charging.answer(action, payload, reply)
         else:
-            operations.from_above(self, action, payload, reply)
+            operations.from_above(self.record, action, payload, reply)
+
+    def _post(self, call: down.Call, on_outcome: Callable[[Outcome], None]) -> None:
+        self._rpc.post(*call, on_outcome)
 
     def set_limit(self, effect: SetLimit) -> None:
         """Write the limit and read it back; an older order that still waits is superseded and answered NOT_SENT."""
@@ -232,7 +237,8 @@ class Unit:
             self._submit(sample if len(parts) == 1 else combined(self.serial, parts))
 
     def _boot_notification(self, message: Payload) -> Payload | Untranslatable:
-        call = up.boot_notification(message, self.serial, self._entry.profile, "Unknown" if self._booted else "PowerUp")
+        reason = orders.boot_reason(self.record, "Unknown" if self._booted else "PowerUp")
+        call = up.boot_notification(message, self.serial, self._entry.profile, reason)
         if isinstance(call, Untranslatable):
             log.warning("unit refused", unit=self.serial, why=call.why)
             self._closing = asyncio.get_running_loop().create_task(self.close(_CLOSE_POLICY_VIOLATION, "identity"))
@@ -242,6 +248,7 @@ class Unit:
             return down.boot_refusal(self._dialect, rfc3339(self._clock().utc_ms))
         if response["status"] == "Accepted":
             self._booted, self._active = True, False
+            self.record.boot, self.record.boot_accepted = call, True
             self._newest.clear()
             station = call.payload["chargingStation"]
             firmware = station.get("firmwareVersion", self._hello_version)
@@ -253,7 +260,11 @@ class Unit:
         return down.boot_answer(self._dialect, response)
 
     def _configure_sampling(self) -> None:
-        """Ask the unit what it samples; the answer decides what is written."""
+        """Take up what is pending and ask the unit what it samples; the answer decides what is written."""
+        orders.booted(self.record)
+        self.record.sampling_problem = None
+        if self._entry.profile.sampling.interval_key is None:
+            self.record.sampling_problem = "this make cannot sample: energy comes at the end of a session"
         self._ask_sampling(self._sampling_asked)
 
     def _ask_sampling(self, then: Callable[[dict[str, str | None]], None]) -> None:
@@ -276,6 +287,7 @@ class Unit:
             self._ask_sampling(self._sampling_read_back)
 
     def _sampling_read_back(self, different: dict[str, str | None]) -> None:
+        self.record.sampling_problem = f"the unit holds {different}" if different else None
         if different:
             log.warning("unit does not sample as ordered", unit=self.serial, holds=different)
 
@@ -288,16 +300,23 @@ class Unit:
 
     def _authorized(self, id_tag: str) -> Payload:
         """What the central system says of an idTag; where it says nothing, Invalid."""
-        return self._forward(up.authorize(id_tag)) or INVALID
+        return self._forward(up.authorize(self.record.token_of(id_tag))) or INVALID
 
     def _status_notification(self, message: Payload) -> Payload:
         received_ms = self._clock().utc_ms
         mint = self._transactions.mint_event_id
-        for call in up.status_notification(self._dialect, message, received_ms, self._connectors, mint):
+        connectors, connector = self.record.connectors, message["connectorId"]
+        for call in up.status_notification(self._dialect, message, received_ms, connectors, mint):
             self._forward(call)
-        connector = message["connectorId"]
-        self._connectors[connector] = up.connector_state(self._dialect, message)
-        self._expect_stop(connector, self._connectors[connector].status)
+        connectors[connector] = up.connector_state(self._dialect, message)
+        if connectors[connector].status in orders.DOWN:
+            orders.remove_reservations(self.record, connector)
+        transaction = self._transactions.open_on(self.serial, connector)
+        state = self._dialect.charging_states.get(message["status"])
+        if transaction is not None and state is not None:
+            seq_no = self._transactions.take_seq_no(transaction)
+            self._forward(up.charging_state_changed(message, state, transaction, seq_no, received_ms))
+        self._expect_stop(connector, connectors[connector].status)
         return {}
 
     def _expect_stop(self, connector: int, status: str) -> None:
@@ -331,11 +350,25 @@ class Unit:
             return down.start_answer(self._dialect, start.transaction.number, self._authorized(message["idTag"]))
         if start.left_open is not None:
             self._abandon(start.left_open)
+        self._attribute(start.transaction, message)
         seq_no = self._transactions.take_seq_no(start.transaction)
-        call = up.transaction_started(message, start.transaction, seq_no, received_ms)
+        token = self.record.token_of(message["idTag"])
+        call = up.transaction_started(message, start.transaction, token, seq_no, received_ms)
         response = self._forward(call, connector)
         self._follow_session()
         return down.start_answer(self._dialect, start.transaction.number, response or INVALID)
+
+    def _attribute(self, transaction: Transaction, message: Payload) -> None:
+        """Note what a new transaction goes back to: the remote start or reservation it answers, and its register."""
+        connector, id_tag = transaction.connector or 1, message["idTag"]
+        transaction.remote_start_id = orders.take_remote_start(self.record, connector, id_tag)
+        orders.use_reservation(self.record, connector, id_tag, message.get("reservationId"))
+        self._begin_register(transaction)
+
+    def _begin_register(self, transaction: Transaction) -> None:
+        """Where the meter begins at 0 with every session, begin at what the sessions before it came to."""
+        if self._entry.profile.sampling.meter == "session":
+            transaction.base_wh = self.record.pending.registers_wh.get(str(transaction.connector or 1), 0)
 
     def _meter_values(self, message: Payload) -> Payload:
         received_ms = self._clock().utc_ms
@@ -344,13 +377,18 @@ class Unit:
             self._set_aside("; ".join(readings.unreadable[:4]))
         connector = message["connectorId"]
         transaction = self._transaction_of(connector, message.get("transactionId"))
+        sets = readings.sets
+        if self._entry.profile.sampling.meter == "session":
+            sets = up.with_register(sets, None if transaction is None else transaction.base_wh)
         if transaction is None:
-            calls = up.meter_values(readings.sets, connector, received_ms)
+            calls = up.meter_values(sets, connector, received_ms)
         else:
             take_seq_no = partial(self._transactions.take_seq_no, transaction)
-            calls = up.transaction_updated(readings.sets, transaction, take_seq_no, received_ms)
+            calls = up.transaction_updated(sets, transaction, take_seq_no, received_ms)
         calls += up.temperatures(readings.sets, connector, received_ms, self._transactions.mint_event_id)
         for call in calls:
+            if "meterValue" in call.payload:
+                self.record.meter_values[connector] = (call.payload["meterValue"], self._clock().monotonic_ms)
             self._forward(call, connector)
         if transaction is not None:
             self._follow_session()
@@ -375,6 +413,7 @@ class Unit:
 
     def _recovered(self, transaction: Transaction) -> None:
         log.warning("transaction unknown: recovered", unit=self.serial, number=transaction.number)
+        self._begin_register(transaction)
         seq_no = self._transactions.take_seq_no(transaction)
         self._forward(up.transaction_recovered(transaction, seq_no, self._clock().utc_ms))
 
@@ -396,9 +435,17 @@ class Unit:
         if transaction.ended:
             return {} if transaction.stop_key == stop_key else Untranslatable("the transaction has already ended")
         seq_no = self._transactions.end(transaction, stop_key)
-        call = up.transaction_ended(message, readings.sets, transaction, seq_no, received_ms)
+        token = self.record.token_of(message["idTag"]) if message.get("idTag") else None
+        sets = readings.sets
+        if transaction.base_wh is not None:
+            sets = up.with_register(sets, transaction.base_wh)
+            reached_wh = transaction.base_wh + max(message.get("meterStop", 0), 0)
+            self.record.pending.registers_wh[str(transaction.connector or 1)] = reached_wh
+            self.record.save()
+        call = up.transaction_ended(self._dialect, message, sets, transaction, token, seq_no, received_ms)
         response = self._forward(call if is_known else up.recovered_ended(call), transaction.connector or 1) or {}
         self._newest.pop(transaction.connector or 1, None)
+        self.record.meter_values.pop(transaction.connector or 1, None)
         self._follow_session()
         return down.stop_answer(self._dialect, response)
 
@@ -419,6 +466,8 @@ class Unit:
         if active != self._active:
             self._active = active
             self._submit(SessionChanged(self.serial, active))
+        if not active:
+            orders.reset_if_idle(self.record)
 
     def _data_transfer(self, message: Payload) -> Payload | Untranslatable:
         call = up.data_transfer(message)
@@ -427,9 +476,11 @@ class Unit:
         return down.data_transfer_answer(self._forward(call) or {"status": "Rejected"})
 
     def _diagnostics_status(self, message: Payload) -> Payload:
-        self._forward(up.log_status_notification(self._dialect, message))
+        request_id = services.log_status(self.record, self._dialect.upload_status[message["status"]])
+        self._forward(up.log_status_notification(self._dialect, message, request_id))
         return {}
 
     def _firmware_status(self, message: Payload) -> Payload:
-        self._forward(up.firmware_status_notification(self._dialect, message))
+        request_id = services.firmware_status(self.record, self._dialect.firmware_status[message["status"]])
+        self._forward(up.firmware_status_notification(self._dialect, message, request_id))
         return {}

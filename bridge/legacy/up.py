@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any, Final
 
@@ -18,8 +18,16 @@ from bridge.settings import ChargerProfile
 
 CUSTOM_DATA_VENDOR: Final = "grid-limit-bridge"
 NO_ERROR: Final = "NoError"
+VIRTUAL_REGISTER: Final = "virtual-register"
+REGISTER: Final = "Energy.Active.Import.Register"
 WHOLE_UNIT: Final = 0  # the connector number of OCPP 1.5 that means all of it
 _ISO14443_DIGITS: Final = (8, 14, 20)  # UIDs of 4, 7 and 10 bytes
+_TRIGGER_OF_CAUSE: Final = {
+    "Remote": "RemoteStop",
+    "DeAuthorized": "Deauthorized",
+    "ImmediateReset": "ResetCommand",
+    "Reboot": "ResetCommand",
+}
 _HEX: Final = frozenset("0123456789abcdefABCDEF")
 
 
@@ -72,9 +80,9 @@ def heartbeat() -> Call:
     return Call("Heartbeat", {})
 
 
-def authorize(id_tag: str) -> Call:
-    """Authorize → Authorize (C01)."""
-    return Call("Authorize", {"idToken": id_token(id_tag)})
+def authorize(token: Payload) -> Call:
+    """Authorize → Authorize (C01); `token` is the idToken its idTag stands for."""
+    return Call("Authorize", {"idToken": token})
 
 
 def id_token(id_tag: str) -> Payload:
@@ -135,20 +143,27 @@ def connector_state(dialect: Dialect, message: Payload) -> ConnectorState:
 
 
 def transaction_started(
-    message: Payload, transaction: Transaction, seq_no: int, received_ms: Millis, remote_start_id: int | None = None
+    message: Payload, transaction: Transaction, token: Payload, seq_no: int, received_ms: Millis
 ) -> Call:
-    """StartTransaction → TransactionEvent Started: the power path is closed, and who closed it is known (E01, E02)."""
+    """StartTransaction → TransactionEvent Started: the power path is closed, and who closed it is known (E01, E02).
+
+    `token` is the idToken its idTag stands for.
+    """
     when = instant(message.get("timestamp"), received_ms)
+    remote_start_id = transaction.remote_start_id
     trigger = "Authorized" if remote_start_id is None else "RemoteStart"
     payload = _transaction_event("Started", trigger, transaction, seq_no, when)
     payload["transactionInfo"]["chargingState"] = "Charging"
     if remote_start_id is not None:
         payload["transactionInfo"]["remoteStartId"] = remote_start_id
     payload["evse"] = {"id": transaction.connector, "connectorId": 1}
-    payload["idToken"] = id_token(message["idTag"])
+    payload["idToken"] = token
     if "reservationId" in message:
         payload["reservationId"] = message["reservationId"]
-    if "meterStart" in message:
+    if transaction.base_wh is not None:
+        payload["meterValue"] = [_register(transaction.base_wh, "Transaction.Begin", when)]
+        _flag(payload, source=VIRTUAL_REGISTER)
+    elif "meterStart" in message:
         payload["meterValue"] = [_register(message["meterStart"], "Transaction.Begin", when)]
     return Call("TransactionEvent", payload)
 
@@ -175,6 +190,8 @@ def transaction_updated(
             when = instant(each.timestamp, received_ms)
             payload = _transaction_event("Updated", trigger, transaction, take_seq_no(), when)
             payload["meterValue"] = [meter_value]
+            if transaction.base_wh is not None:
+                _flag(payload, source=VIRTUAL_REGISTER)
             calls.append(Call("TransactionEvent", payload))
     return calls
 
@@ -186,30 +203,47 @@ def charging_rate_changed(transaction: Transaction, seq_no: int, now_ms: Millis)
 
 
 def transaction_ended(
-    message: Payload, sets: Iterable[ReadingSet], transaction: Transaction, seq_no: int, received_ms: Millis
+    dialect: Dialect,
+    message: Payload,
+    sets: Iterable[ReadingSet],
+    transaction: Transaction,
+    token: Payload | None,
+    seq_no: int,
+    received_ms: Millis,
 ) -> Call:
     """StopTransaction → TransactionEvent Ended with all its meter values.
 
-    With an idTag the driver stopped it (E07). Without one 1.5 gives no reason: AbnormalCondition and Other. A meter
-    that stops below its start is kept and flagged (J02.FR.16).
+    Why it ended: what was ordered, else the reason the unit gives, else the driver whose `token` stopped it (E07), else
+    AbnormalCondition and Other. A meter that stops below its start is kept and flagged (J02.FR.16).
     """
     when = instant(message.get("timestamp"), received_ms)
-    id_tag = message.get("idTag", "")
-    payload = _transaction_event(
-        "Ended", "StopAuthorized" if id_tag else "AbnormalCondition", transaction, seq_no, when
-    )
-    payload["transactionInfo"]["stoppedReason"] = "Local" if id_tag else "Other"
-    payload["transactionInfo"]["chargingState"] = "EVConnected"
-    if id_tag:
-        payload["idToken"] = id_token(id_tag)
+    stopped_reason, trigger = _why_stopped(dialect, message, transaction, token)
+    payload = _transaction_event("Ended", trigger, transaction, seq_no, when)
+    payload["transactionInfo"]["stoppedReason"] = stopped_reason
+    payload["transactionInfo"]["chargingState"] = "Idle" if stopped_reason == "EVDisconnected" else "EVConnected"
+    if token is not None:
+        payload["idToken"] = token
     meter_values = [value for each in sets if (value := _meter_value(each, received_ms)) is not None]
     if "meterStop" in message:
-        meter_values.append(_register(message["meterStop"], "Transaction.End", when))
+        meter_values.append(_register((transaction.base_wh or 0) + message["meterStop"], "Transaction.End", when))
         if transaction.meter_start_wh is not None and message["meterStop"] < transaction.meter_start_wh:
             _flag(payload, meterStart=transaction.meter_start_wh)
     if meter_values:
         payload["meterValue"] = meter_values
+        if transaction.base_wh is not None:
+            _flag(payload, source=VIRTUAL_REGISTER)
     return Call("TransactionEvent", payload)
+
+
+def _why_stopped(
+    dialect: Dialect, message: Payload, transaction: Transaction, token: Payload | None
+) -> tuple[str, str]:
+    """The stoppedReason and the triggerReason of a transaction that ends."""
+    if transaction.stop_cause:
+        return transaction.stop_cause, _TRIGGER_OF_CAUSE.get(transaction.stop_cause, "AbnormalCondition")
+    if message.get("reason") in dialect.stopped_reasons:
+        return dialect.stopped_reasons[message["reason"]]
+    return ("Other", "AbnormalCondition") if token is None else ("Local", "StopAuthorized")
 
 
 def recovered_ended(call: Call) -> Call:
@@ -219,9 +253,29 @@ def recovered_ended(call: Call) -> Call:
 
 def transaction_abandoned(transaction: Transaction, seq_no: int, received_ms: Millis) -> Call:
     """TransactionEvent Ended for a transaction the unit never stopped though it is over."""
-    payload = _transaction_event("Ended", "AbnormalCondition", transaction, seq_no, Instant(received_ms))
-    payload["transactionInfo"]["stoppedReason"] = "Other"
+    cause = transaction.stop_cause
+    trigger = _TRIGGER_OF_CAUSE.get(cause, "AbnormalCondition")
+    payload = _transaction_event("Ended", trigger, transaction, seq_no, Instant(received_ms))
+    payload["transactionInfo"]["stoppedReason"] = cause or "Other"
     payload["transactionInfo"]["chargingState"] = "Idle"
+    return Call("TransactionEvent", payload)
+
+
+def transaction_triggered(
+    transaction: Transaction, seq_no: int, received_ms: Millis, meter_value: list[Payload]
+) -> Call:
+    """TransactionEvent Updated because the CSMS asked for it, with the last samples if they are current (F06.FR.07)."""
+    payload = _transaction_event("Updated", "Trigger", transaction, seq_no, Instant(received_ms))
+    return Call("TransactionEvent", payload | ({"meterValue": meter_value} if meter_value else {}))
+
+
+def charging_state_changed(
+    message: Payload, state: str, transaction: Transaction, seq_no: int, received_ms: Millis
+) -> Call:
+    """StatusNotification that tells a charging state, as those of 1.6 do → TransactionEvent Updated (E02)."""
+    when = instant(message.get("timestamp"), received_ms)
+    payload = _transaction_event("Updated", "ChargingStateChanged", transaction, seq_no, when)
+    payload["transactionInfo"]["chargingState"] = state
     return Call("TransactionEvent", payload)
 
 
@@ -229,6 +283,26 @@ def meter_values(sets: Iterable[ReadingSet], connector: int, received_ms: Millis
     """MeterValues outside any transaction → MeterValues of that EVSE, 0 the main meter (J01.FR.03)."""
     values = [value for each in sets if (value := _meter_value(each, received_ms)) is not None]
     return [Call("MeterValues", {"evseId": connector, "meterValue": values})] if values else []
+
+
+def with_register(sets: Iterable[ReadingSet], base_wh: int | None) -> list[ReadingSet]:
+    """Samples of a meter that begins at 0 with every session, as a register: above `base_wh`, left out without one."""
+    return [
+        ReadingSet(
+            each.timestamp, tuple(_above(reading, base_wh) for reading in each.readings if _kept(reading, base_wh))
+        )
+        for each in sets
+    ]
+
+
+def _kept(reading: MeterReading, base_wh: int | None) -> bool:
+    return base_wh is not None or reading.measurand != REGISTER
+
+
+def _above(reading: MeterReading, base_wh: int | None) -> MeterReading:
+    if reading.measurand != REGISTER or base_wh is None:
+        return reading
+    return replace(reading, value=reading.value + base_wh)
 
 
 def temperatures(

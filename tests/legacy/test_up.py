@@ -29,6 +29,16 @@ def message(action: str, **fields: Any) -> dict[str, Any]:
     return result.message
 
 
+def started(said: dict[str, Any], remote_start_id: int | None = None) -> Call:
+    begun = transaction(remote_start_id=remote_start_id)
+    return up.transaction_started(said, begun, up.id_token(said["idTag"]), 0, RECEIVED_MS)
+
+
+def ended_by(said: dict[str, Any], seq_no: int, sets: Any = (), **changes: Any) -> Call:
+    token = up.id_token(said["idTag"]) if said.get("idTag") else None
+    return up.transaction_ended(OCPP15, said, sets, transaction(**changes), token, seq_no, RECEIVED_MS)
+
+
 def status(known: dict[int, up.ConnectorState] | None = None, **fields: Any) -> list[Call]:
     minted = count(1)
     said = message("StatusNotification", **{"timestamp": NOW, "errorCode": "NoError", **fields})
@@ -96,7 +106,7 @@ def test_a_box_inside_may_have_a_serial_of_its_own_beside_the_unit_s() -> None:
     ],
 )
 def test_the_type_of_a_token_follows_from_the_tag(id_tag: str, token: str, kind: str) -> None:
-    assert assert_valid(up.authorize(id_tag)).payload == {"idToken": {"idToken": token, "type": kind}}
+    assert assert_valid(up.authorize(up.id_token(id_tag))).payload == {"idToken": {"idToken": token, "type": kind}}
 
 
 @pytest.mark.parametrize(
@@ -162,7 +172,7 @@ def test_a_start_becomes_started_with_everything_once() -> None:
     said = message(
         "StartTransaction", connectorId=1, idTag="04A1B2C3", timestamp=NOW, meterStart=123456, reservationId=5
     )
-    assert assert_valid(up.transaction_started(said, transaction(), 0, RECEIVED_MS)).payload == {
+    assert assert_valid(started(said)).payload == {
         "eventType": "Started",
         "timestamp": NOW,
         "triggerReason": "Authorized",
@@ -190,7 +200,7 @@ def test_a_start_becomes_started_with_everything_once() -> None:
 
 def test_a_start_that_was_asked_for_says_so() -> None:
     said = message("StartTransaction", connectorId=1, idTag="04A1B2C3", timestamp=NOW)
-    payload = assert_valid(up.transaction_started(said, transaction(), 0, RECEIVED_MS, remote_start_id=44)).payload
+    payload = assert_valid(started(said, 44)).payload
     assert (payload["triggerReason"], payload["transactionInfo"]["remoteStartId"]) == ("RemoteStart", 44)
     assert "meterValue" not in payload
 
@@ -246,7 +256,7 @@ def test_temperature_is_no_measurand_of_2_0_1_and_becomes_an_event() -> None:
 def test_a_stop_by_the_driver_becomes_ended_with_all_its_meter_values() -> None:
     data = [{"values": [{"timestamp": NOW, "values": [{"value": "1500"}]}]}]
     said = message("StopTransaction", transactionId=7, idTag="04A1B2C3", timestamp=NOW, meterStop=2000)
-    payload = assert_valid(up.transaction_ended(said, meter_readings(data).sets, transaction(), 5, RECEIVED_MS)).payload
+    payload = assert_valid(ended_by(said, 5, meter_readings(data).sets)).payload
     assert (payload["eventType"], payload["triggerReason"], payload["seqNo"]) == ("Ended", "StopAuthorized", 5)
     assert payload["transactionInfo"]["stoppedReason"] == "Local"
     assert payload["idToken"]["idToken"] == "04A1B2C3"
@@ -260,7 +270,7 @@ def test_a_stop_by_the_driver_becomes_ended_with_all_its_meter_values() -> None:
 
 def test_a_stop_without_a_tag_has_no_reason_and_a_meter_that_ran_backwards_is_flagged() -> None:
     said = message("StopTransaction", transactionId=7, timestamp=NOW, meterStop=10)
-    payload = assert_valid(up.transaction_ended(said, [], transaction(), 5, RECEIVED_MS)).payload
+    payload = assert_valid(ended_by(said, 5)).payload
     assert (payload["triggerReason"], payload["transactionInfo"]["stoppedReason"]) == ("AbnormalCondition", "Other")
     assert payload["customData"]["meterStart"] == 1000
     assert payload["meterValue"][0]["sampledValue"][0]["value"] == 10
@@ -271,7 +281,7 @@ def test_recovered_and_abandoned_transactions_say_what_they_are() -> None:
     assert (started["triggerReason"], started["offline"]) == ("AbnormalCondition", True)
     assert "evse" not in started
     said = message("StopTransaction", transactionId=-1, idTag="04A1B2C3", meterStop=10)
-    ended = assert_valid(up.recovered_ended(up.transaction_ended(said, [], transaction(), 1, RECEIVED_MS))).payload
+    ended = assert_valid(up.recovered_ended(ended_by(said, 1))).payload
     assert (ended["triggerReason"], ended["offline"]) == ("AbnormalCondition", True)
     abandoned = assert_valid(up.transaction_abandoned(transaction(), 4, RECEIVED_MS)).payload
     assert (abandoned["eventType"], abandoned["transactionInfo"]["stoppedReason"]) == ("Ended", "Other")
