@@ -10,6 +10,7 @@ from typing import Any
 
 import structlog
 
+from bridge.core.limit import Source
 from bridge.core.messages import (
     AlarmChanged,
     Alive,
@@ -31,7 +32,9 @@ from bridge.legacy.quarantine import Quarantine
 from bridge.legacy.transactions import Transactions
 from bridge.legacy.unit import Unit
 from bridge.ocpp201.central_system import CentralSystem
+from bridge.ocpp201.grid_limit import SiteLimit
 from bridge.ocpp201.server import Server
+from bridge.ocpp201.smart_charging import SmartCharging
 from bridge.ocpp201.station import Station
 from bridge.settings import ChargerEntry, Settings, plan
 from bridge.store.database import Database
@@ -65,6 +68,7 @@ class App:
         self.engine = Engine(self._journal, system_clock, self._deliver, self._failed, loop.call_soon, self._wake_up.at)
         self._calendar = Calendar()
         self._alive: asyncio.TimerHandle | None = None
+        self._site_limit = SiteLimit()
         self.outstation = self._new_outstation()
         self.chargers = self._new_charger_server(Shelf(self._database))
         self.web = WebServer(create_app(self.status, lambda: self.ready), settings.http.host, settings.http.port)
@@ -89,12 +93,29 @@ class App:
         central = CentralSystem(frozenset(settings.site.id_tags), system_clock)
         transactions, quarantine = Transactions(shelf), Quarantine(shelf)
         submit = self.engine.submit
+        kept: dict[str, SmartCharging] = {}  # through all sessions of a charger
+
+        def smart_charging(entry: ChargerEntry) -> SmartCharging:
+            if entry.serial not in kept:
+                kept[entry.serial] = SmartCharging(
+                    entry, submit, system_clock, shelf=shelf, site_limit=self._site_limit
+                )
+            return kept[entry.serial]
 
         def station(websocket: Any, entry: ChargerEntry) -> Station:
-            return Station(websocket, entry, central, submit, system_clock)
+            return Station(websocket, entry, central, submit, system_clock, smart_charging=smart_charging(entry))
 
         def unit(websocket: Any, entry: ChargerEntry) -> Unit:
-            return Unit(websocket, entry, central, transactions, quarantine, submit, system_clock)
+            return Unit(
+                websocket,
+                entry,
+                central,
+                transactions,
+                quarantine,
+                submit,
+                system_clock,
+                smart_charging=smart_charging(entry),
+            )
 
         entries: Mapping[str, ChargerEntry] = {entry.serial: entry for entry in settings.chargers}
         hellos = sorted({entry.profile.hello for entry in settings.chargers if entry.profile.hello})
@@ -182,6 +203,7 @@ class App:
                     log.info("limit reached", command=effect.command)
                     self.outstation.terminate(effect)
                 case LimitChanged():
+                    self._site_limit.source = Source(effect.source)
                     log.info("limit in force", limit_w=effect.limit_w, source=effect.source)
                 case LinkStateChanged():
                     log.info("link supervision", before=effect.before, after=effect.after)

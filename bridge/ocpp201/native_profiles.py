@@ -11,24 +11,20 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
-from bridge.core.messages import Event
-from bridge.core.quantities import Now
 from bridge.ocpp201.above import Reply
 from bridge.ocpp201.charging_profile import NOMINAL_VOLTAGE_V
 from bridge.ocpp201.charging_schedule import DEFAULT_PHASES
-from bridge.ocpp201.profile_engine import Shelf, reports
+from bridge.ocpp201.profile_engine import reports
 from bridge.ocpp201.profile_rules import (
     DEFAULT,
     EXTERNAL,
     OF_TRANSACTION,
     STATION_MAXIMUM,
-    Abilities,
     Refusal,
     is_reserved,
 )
 from bridge.ocpp201.rpc import CallError, NoAnswer, Outcome, Payload
 from bridge.ocpp201.smart_charging import SmartCharging
-from bridge.settings import ChargerEntry
 
 COLLECT_S: Final = 10.0  # reports of a station that do not come by then are not waited for
 MAX_COLLECTED: Final = 200
@@ -43,18 +39,6 @@ class Post(Protocol):
     def __call__(self, action: str, payload: Payload, on_answer: Callable[[Outcome], None], /) -> object:
         """Send; `on_answer` is called once."""
         ...
-
-
-def native_abilities(entry: ChargerEntry) -> Abilities:
-    """What is accepted for a native station: only its maximum, whatever its own EVSEs, stack levels and periods are."""
-    return Abilities(entry.maximum_w, entry.profile.phases, evses=1, stack_level=255, periods=1_024)
-
-
-def native_smart_charging(
-    entry: ChargerEntry, submit: Callable[[Event], None], clock: Callable[[], Now], shelf: Shelf | None = None
-) -> SmartCharging:
-    """Form what is kept of a native station through all its sessions."""
-    return SmartCharging(entry, submit, clock, shelf=shelf, abilities=native_abilities(entry))
 
 
 class NativeProfiles:

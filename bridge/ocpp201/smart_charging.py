@@ -23,6 +23,14 @@ SETTLE_S: Final = 5.0  # what follows from another wish is ordered and acknowled
 TELL_AGAIN_S: Final = 30.0
 
 
+def abilities_of(entry: ChargerEntry) -> Abilities:
+    """What charging profiles a charger can have here: of a native station its maximum only, with no bounds of ours."""
+    made = entry.profile
+    if made.protocol == "ocpp2.0.1":
+        return Abilities(entry.maximum_w, made.phases, stack_level=255, periods=1_024)
+    return Abilities(entry.maximum_w, made.phases, made.connectors)
+
+
 class SmartCharging:
     """One charger's charging profiles and grid limit; lives as long as the service, through all its sessions.
 
@@ -38,12 +46,9 @@ class SmartCharging:
         *,
         shelf: Shelf | None = None,
         site_limit: SiteLimit | None = None,
-        abilities: Abilities | None = None,
     ) -> None:
-        made = entry.profile
-        abilities = abilities or Abilities(entry.maximum_w, made.phases, made.connectors)
         self.serial = entry.serial
-        self.profiles = ChargingProfiles(entry.serial, abilities, shelf)
+        self.profiles = ChargingProfiles(entry.serial, abilities_of(entry), shelf)
         self.grid = GridLimit(entry.maximum_w)
         self._site_limit = site_limit or SiteLimit()
         self._submit = submit

@@ -23,7 +23,7 @@ from bridge.ocpp201 import charging_profile
 from bridge.ocpp201.above import Above, Reply
 from bridge.ocpp201.central_system import CentralSystem
 from bridge.ocpp201.meter_values import combined, samples
-from bridge.ocpp201.native_profiles import NativeProfiles, native_smart_charging
+from bridge.ocpp201.native_profiles import NativeProfiles
 from bridge.ocpp201.rpc import (
     NOT_SENT,
     UNANSWERED,
@@ -77,7 +77,7 @@ class Station:
         self._submit = submit
         self._clock = clock
         self._rpc = Rpc(websocket, self._answer, Schemas201(), name=entry.serial, call_timeout_s=call_timeout_s)
-        self.smart_charging = smart_charging or native_smart_charging(entry, submit, clock)
+        self.smart_charging = smart_charging or SmartCharging(entry, submit, clock)
         self._charging_profiles = NativeProfiles(self.smart_charging, self._rpc.post)
         self._order: Call | None = None
         self._transactions: dict[str, int] = {}
