@@ -14,6 +14,7 @@ import os
 from collections.abc import Hashable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
+from urllib.parse import urlsplit
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
@@ -38,6 +39,7 @@ ModelT = TypeVar("ModelT", bound=BaseModel)
 PowerW = Annotated[int, Field(ge=0, le=1_000_000_000)]
 Seconds = Annotated[float, Field(ge=0, le=366 * 86_400, allow_inf_nan=False)]
 Port = Annotated[int, Field(ge=0, le=65_535)]
+FilePath = Annotated[Path, Field(strict=False)]
 Host = Annotated[str, Field(min_length=1, max_length=253)]
 Identity = Annotated[str, Field(pattern=r"^[A-Za-z0-9*_=:+|@.-]{1,48}$")]  # OCPP-J part 4 §3.1.1: safe in a URL
 ProfileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
@@ -358,16 +360,60 @@ class Http(_Section):
 
 
 class Csms(_Section):
-    """The central system above the bridge; None: the bridge is the central system itself."""
+    """The central system above the bridge, at `url`/<serial> for each charger; None: the bridge is it itself.
+
+    Credentials are files, read at every connection. `password_file` holds one password for all chargers,
+    `passwords_dir` one file named <serial> for each (security profiles 1 and 2); `certificates_dir` holds <serial>.pem
+    (certificate chain) and <serial>.key (security profile 3); `ca` the authorities that may sign the certificate of the
+    central system (default: those of the operating system). Relative paths count from the configuration file.
+    Retries of the connection are those of OCPP 2.0.1 Part 4 §5.3, of messages those of E13, in seconds.
+    """
 
     url: str | None = None
+    password_file: FilePath | None = None
+    passwords_dir: FilePath | None = None
+    ca: FilePath | None = None
+    certificates_dir: FilePath | None = None
+    retry_wait_minimum_s: Annotated[Seconds, Field(gt=0)] = 5.0
+    retry_random_range_s: Seconds = 5.0
+    retry_repeat_times: Annotated[int, Field(ge=0, le=16)] = 5
+    message_timeout_s: Annotated[Seconds, Field(gt=0)] = 30.0
+    message_attempts: Annotated[int, Field(ge=1, le=1_000)] = 3
+    message_attempt_interval_s: Seconds = 60.0
+    answer_within_s: Annotated[Seconds, Field(gt=0)] = 5.0
+    stop_tx_on_invalid_id: bool = True
 
     @field_validator("url")
     @classmethod
-    def _upstream_comes_later(cls, url: str | None) -> str | None:
-        if url is not None:
-            raise ValueError("not yet supported: leave it null, the bridge is then the central system itself")
-        return url
+    def _url_is_a_websocket(cls, url: str | None) -> str | None:
+        if url is None:
+            return None
+        parts = urlsplit(url)
+        if parts.scheme not in ("ws", "wss") or not parts.hostname or parts.query or parts.fragment or "@" in url:
+            raise ValueError("must be ws://host/path or wss://host/path, without the serial and without credentials")
+        return url.rstrip("/")
+
+    @field_validator("passwords_dir")
+    @classmethod
+    def _one_source_of_passwords(cls, folder: Path | None, info: ValidationInfo) -> Path | None:
+        if folder is not None and info.data.get("password_file") is not None:
+            raise ValueError("is one way, password_file the other: keep one of them")
+        return folder
+
+    @field_validator("ca", "certificates_dir")
+    @classmethod
+    def _certificates_need_tls(cls, path: Path | None, info: ValidationInfo) -> Path | None:
+        if path is not None and not str(info.data.get("url") or "wss:").startswith("wss:"):
+            raise ValueError("needs TLS: write csms.url as wss://")
+        return path
+
+    @property
+    def security_profile(self) -> int:
+        """Security profile 1 to 3 of OCPP 2.0.1 A00 that these settings amount to; 0 is none."""
+        if self.certificates_dir is not None:
+            return 3
+        is_secret = self.password_file is not None or self.passwords_dir is not None
+        return (2 if str(self.url).startswith("wss:") else 1) if is_secret else 0
 
 
 class ChargerEntry(_Section):
@@ -420,6 +466,14 @@ class Settings(_Section, BaseSettings):
     csms: Csms = Csms()
     http: Http = Http()
     data_dir: Annotated[Path, Field(strict=False)] = Path("data")
+
+    @field_validator("csms")
+    @classmethod
+    def _serials_are_identities_there(cls, csms: Csms, info: ValidationInfo) -> Csms:
+        wrong = [charger.serial for charger in info.data.get("chargers", ()) if ":" in charger.serial]
+        if csms.url is not None and wrong:
+            raise ValueError(f"no identity of a charging station may contain a colon, as does {wrong[0]!r}")
+        return csms
 
     @field_validator("http")
     @classmethod
@@ -559,7 +613,13 @@ def load(path: Path | None, environ: Mapping[str, str] | None = None) -> Setting
             source.problem(("iec104", "dso_profile"), text)
     if settings is None or source.problems:
         raise ConfigError(source.problems)
-    return settings.model_copy(update={"data_dir": folder / settings.data_dir})
+    return settings.model_copy(update={"data_dir": folder / settings.data_dir, "csms": _beside(settings.csms, folder)})
+
+
+def _beside(section: Csms, folder: Path) -> Csms:
+    """Count the relative paths of a section from `folder`."""
+    paths = {name: folder / value for name, value in section if isinstance(value, Path)}
+    return section.model_copy(update=paths)
 
 
 def charger_profile(name: str, folder: Path = SHIPPED_PROFILES) -> ChargerProfile:
@@ -632,6 +692,8 @@ def warnings(settings: Settings) -> list[str]:
         found.append(f"site.at_start_w: {site.at_start_w} W is above site.capacity_w: the capacity holds instead")
     if fallback.hold_s is None:
         found.append("fallback.hold_s: null: a lost link never leads to the fallback limit")
+    if settings.csms.url is not None and settings.csms.security_profile == 0:
+        found.append("csms: no credentials: chargers appear there without authentication (no security profile)")
     for name, host in (("iec104", settings.iec104.host), ("ocpp", settings.ocpp.host), ("http", settings.http.host)):
         if not _is_loopback(host):
             found.append(f"{name}.host: {host}: plain TCP without TLS beyond this machine: only in a trusted network")

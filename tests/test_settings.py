@@ -135,6 +135,36 @@ def test_a_list_of_chargers_in_the_environment_replaces_that_of_the_file(tmp_pat
     assert [charger.serial for charger in read.chargers] == ["CS-9"]
 
 
+@pytest.mark.parametrize(
+    ("csms", "profile"),
+    [
+        ("{url: 'ws://csms/ocpp/'}", 0),
+        ("{url: 'ws://csms/ocpp', password_file: secret}", 1),
+        ("{url: 'wss://csms/ocpp', passwords_dir: secrets, ca: ca.pem}", 2),
+        ("{url: 'wss://csms/ocpp', certificates_dir: certificates}", 3),
+    ],
+)
+def test_the_credentials_of_the_csms_say_which_security_profile_it_is(tmp_path: Path, csms: str, profile: int) -> None:
+    read = load(tmp_path, CONTRACT.replace("{url: null}", csms)).csms
+    assert read.security_profile == profile
+    assert not str(read.url).endswith("/")
+    for path in (read.password_file, read.passwords_dir, read.ca, read.certificates_dir):
+        assert path is None or path.parent == tmp_path
+
+
+@pytest.mark.parametrize(
+    ("csms", "key"),
+    [
+        ("{url: 'ws://user:secret@csms'}", "url"),
+        ("{url: 'ws://csms', password_file: a, passwords_dir: b}", "passwords_dir"),
+        ("{url: 'ws://csms', certificates_dir: a}", "certificates_dir"),
+        ("{url: 'ws://csms', message_attempts: 0}", "message_attempts"),
+    ],
+)
+def test_settings_of_the_csms_that_contradict_each_other_are_refused(tmp_path: Path, csms: str, key: str) -> None:
+    assert any(f"csms.{key}" in problem for problem in problems(tmp_path, CONTRACT.replace("{url: null}", csms)))
+
+
 def test_all_problems_are_named_at_once_with_key_file_and_line(tmp_path: Path) -> None:
     text = """\
 site:
@@ -148,7 +178,7 @@ fallback:
 chargers:
   - {serial: S4-1, charger_profile: series4-ultra, index: 1}
   - {serial: S4-1, charger_profile: series4-ultr}
-csms: {url: 'wss://example'}
+csms: {url: 'https://example'}
 """
     found = problems(tmp_path, text, GRIDLIMIT_HTTP__PORT="abc")
     assert sorted(problem.partition(": ")[0] + " " + problem.split(": ")[1] for problem in found) == [
@@ -165,7 +195,7 @@ csms: {url: 'wss://example'}
     ]
     assert any("did you mean capacity_w?" in problem for problem in found)
     assert any("did you mean series4-ultra?" in problem for problem in found)
-    assert any("not yet supported" in problem for problem in found)
+    assert any("wss://host/path" in problem for problem in found)
 
 
 @pytest.mark.parametrize(

@@ -66,8 +66,8 @@ class Outbox(Protocol):
         """Return whose letters wait."""
         ...
 
-    def text(self, letter: Letter) -> str:
-        """Return the JSON text of a letter's payload."""
+    def text(self, letter: Letter) -> str | None:
+        """Return the JSON text of a letter's payload, None if it cannot be trusted."""
         ...
 
     def delivered(self, letter: Letter) -> None:

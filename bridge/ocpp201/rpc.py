@@ -48,6 +48,10 @@ class CallError:
     details: Payload = field(default_factory=dict)
 
 
+class BadAnswer(CallError):  # noqa: N818  no exception
+    """What a call is settled with whose answer came but cannot be used: the peer has the request."""
+
+
 @unique
 class NoAnswer(Enum):
     """Why a call has no answer: it left and its deadline passed or the connection ended, or it never left."""
@@ -379,6 +383,15 @@ class Rpc:
             return False
         return True
 
+    @property
+    def ended(self) -> bool:
+        """Whether the connection has ended or is being closed."""
+        return self._ended or self._websocket.state is not State.OPEN
+
+    def abort(self) -> None:
+        """End the connection at once, without asking the peer."""
+        self._websocket.transport.abort()
+
     async def close(self, code: int, reason: str, drain_s: float = 1.0) -> None:
         """Send nothing new, give the call in flight `drain_s` to be answered, then close the connection."""
         self._ended = True
@@ -519,6 +532,7 @@ class Rpc:
         if problem is None:
             problem = self._schemas.problem_in_response(call.action, message[2])
         if problem is not None:
+            problem = BadAnswer(problem.code, problem.description, problem.details)
             self.counts.refused += 1
             log.warning("answer refused", peer=self.name, action=call.action, why=problem.description)
         elif self._verbatim:

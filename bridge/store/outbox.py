@@ -12,7 +12,7 @@ from typing import Any
 import structlog
 
 from bridge.ocpp201.letters import TRANSACTION_EVENT, Letter
-from bridge.store.database import MOVE_AWAY, Database, StoreError
+from bridge.store.database import Database
 from bridge.store.group_commit import GroupCommit
 
 MAX_BYTES = 1 << 30
@@ -50,7 +50,7 @@ class Outbox:
 
     What waits at the start was not delivered by the service that kept it and is `offline`. Beyond `max_bytes` every
     second thinnable letter of the longest line is dropped (OCPP 2.0.1 E04.FR.08), never another one. `text`, `listed`
-    and the constructor raise StoreError when the file fails or a letter is damaged.
+    and the constructor raise StoreError when the file fails.
     """
 
     def __init__(
@@ -136,12 +136,11 @@ class Outbox:
         """Whose letters wait."""
         return {serial for serial, queue in self._queues.items() if queue}
 
-    def text(self, letter: Letter) -> str:
-        """The JSON text of a letter's payload."""
+    def text(self, letter: Letter) -> str | None:
+        """The JSON text of a letter's payload, None if it is damaged."""
         rows = self._database.rows("SELECT text, crc FROM outbox WHERE number = ?", (letter.number,))
-        if not rows or rows[0][1] != _crc(letter, rows[0][0]):
-            raise StoreError(f"{self._database.path}: letter {letter.number} is damaged or missing: {MOVE_AWAY}")
-        return str(rows[0][0])
+        is_whole = bool(rows) and rows[0][1] == _crc(letter, rows[0][0])
+        return str(rows[0][0]) if is_whole else None
 
     def delivered(self, letter: Letter) -> None:
         """Forget a letter. Killed before that is on disk, the service sends it again."""
