@@ -144,6 +144,7 @@ class Connection:
         self._tested_ms: Millis | None = None
         self._start_stops = _RateCap(parameters.start_stop_per_minute)
         self._tests = _RateCap(parameters.test_per_minute)
+        self._stood_down = False
 
     @property
     def window(self) -> int:
@@ -183,6 +184,17 @@ class Connection:
         self._send_sequence = (self._send_sequence + 1) % MODULUS
         self._sent_ms.append(now_ms)
         self._unconfirmed = 0
+
+    def stand_down(self) -> None:
+        """Data transfer goes on over another connection: stop without a word, as after STOPDT (§10).
+
+        What the control centre still confirms of the frames sent before is no error and is not heeded.
+        """
+        self.state = State.STOPPED
+        self._stood_down = True
+        self._sent_ms.clear()
+        if self._unconfirmed:
+            self._supervise()
 
     def data_to_send(self) -> bytes:
         """All octets to write now. Confirms what was received where w is reached and no I-frame did it already."""
@@ -245,9 +257,10 @@ class Connection:
         elif first & 3 == 1:
             if first != 1 or len(octets) != MINIMUM_LENGTH:
                 raise ProtocolError(f"malformed S-frame {octets[:4].hex()} of {len(octets)} octets")
-            if self.state is State.STOPPED:
+            if self.state is State.STOPPED and not self._stood_down:
                 raise ProtocolError("S-frame before STARTDT")
-            self._confirmed(second, events)
+            if self.state is not State.STOPPED:
+                self._confirmed(second, events)
         else:
             if octets[0] not in _UNNUMBERED or first >> 8 or second or len(octets) != MINIMUM_LENGTH:
                 raise ProtocolError(f"illegal U-frame {octets[:4].hex()} of {len(octets)} octets")
@@ -301,6 +314,7 @@ class Connection:
             self._output.append(_UNNUMBERED[STARTDT_CON])
             if self.state is State.STOPPED:
                 self.state = State.STARTED
+                self._stood_down = False
                 events.append(Started())
         elif code == STOPDT_ACT:
             if self._unconfirmed:

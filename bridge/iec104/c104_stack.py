@@ -155,7 +155,7 @@ class C104Stack:
         point = self._points.get(effect.point.address)
         if point is None or self._closing:
             return
-        point.info = self._info(effect.point.kind, effect.value, effect.quality, effect.utc_ms)
+        point.info = self._info(effect.point, effect.value, effect.quality, effect.utc_ms)
         if effect.report and self._started:
             point.transmit(cause=self._c104.Cot.SPONTANEOUS)
 
@@ -179,9 +179,9 @@ class C104Stack:
                 continue
             known = self._before_open.get(point.address)
             if known is None:
-                added.info = self._info(point.kind, 0.0, _UNKNOWN, self._clock().utc_ms)
+                added.info = self._info(point, 0.0, _UNKNOWN, self._clock().utc_ms)
             else:
-                added.info = self._info(point.kind, known.value, known.quality, known.utc_ms)
+                added.info = self._info(point, known.value, known.quality, known.utc_ms)
 
     def _command_callback(self, point: Point) -> Callable[..., "c104.ResponseState"]:
         import c104  # noqa: PLC0415  the names in the annotations below
@@ -254,12 +254,12 @@ class C104Stack:
         point.info = self._c104.ShortCmd(target=command.value)  # c104 keeps refused values too
         point.transmit(cause=self._c104.Cot.ACTIVATION_TERMINATION)
 
-    def _info(self, kind: PointKind, value: float, quality: Quality, utc_ms: int) -> "c104.Information":
+    def _info(self, known: Point, value: float, quality: Quality, utc_ms: int) -> "c104.Information":
         """A monitored value as c104 has it, with the same rules as on the native stack."""
         import c104  # noqa: PLC0415  an extra, see open()
 
         at = datetime.fromtimestamp(utc_ms / 1000, tz=UTC)
-        made = element(kind, value, quality)
+        made = element(known, value, quality)
         if isinstance(made, CounterReading):
             total_quality = c104.BinaryCounterQuality
             wanted = ((total_quality.Invalid, made.invalid), (total_quality.Carry, made.carry))
@@ -268,7 +268,7 @@ class C104Stack:
             return c104.BinaryCounterInfo(counter=made.value, sequence=sequence, quality=flags, recorded_at=at)
         if isinstance(made, SinglePoint):
             return c104.SingleInfo(on=made.on, quality=self._flags(made.quality & 0xF0), recorded_at=at)
-        assert isinstance(made, ShortFloat), kind  # noqa: S101  the kinds of monitored values are these three
+        assert isinstance(made, ShortFloat), known  # noqa: S101  the kinds of monitored values are these three
         return c104.ShortInfo(actual=made.value, quality=self._flags(made.quality), recorded_at=at)
 
     def _flags(self, quality: int) -> "c104.Quality":

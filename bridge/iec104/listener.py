@@ -11,7 +11,11 @@ import structlog
 
 from bridge.core.messages import Confirm, Event, PointChanged, Terminate
 from bridge.core.quantities import Now
+from bridge.iec104.event_buffer import EventLog
 from bridge.iec104.outstation import Outstation, OutstationPlan, Session
+
+RECORD_TOGETHER_S = 0.004  # one commit for the events of so long: it bounds commits, not events
+WAKE_S = 1.0
 
 log = structlog.get_logger(__name__)
 
@@ -23,28 +27,41 @@ class Listener:
     together travel together.
     """
 
-    def __init__(self, plan: OutstationPlan, submit: Callable[[Event], None], clock: Callable[[], Now]) -> None:
+    def __init__(
+        self,
+        plan: OutstationPlan,
+        submit: Callable[[Event], None],
+        clock: Callable[[], Now],
+        events: EventLog | None = None,
+    ) -> None:
         self.port = plan.port
         self.clock = clock
-        self.outstation = Outstation(plan, submit)
+        self.outstation = Outstation(plan, submit, events)
         self.links: set[Link] = set()
         self._plan = plan
         self._server: asyncio.Server | None = None
         self._writing = False
+        self._recording = False
+        self._timer: asyncio.TimerHandle | None = None
 
     async def open(self) -> None:
         """Listen; OSError if the port is taken."""
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(lambda: Link(self), self._plan.host, self._plan.port)
         self.port = self._server.sockets[0].getsockname()[1]
+        self._wake()
 
     async def close(self) -> None:
         """Stop listening and end every connection; links end as seen by the core."""
         if self._server is None:
             return
         self._server.close()
+        if self._timer is not None:
+            self._timer.cancel()
+        self.outstation.flush()
         for link in list(self.links):
             link.close("the outstation is closing")
+        self.outstation.events.settle()
         await self._server.wait_closed()
         self._server = None
 
@@ -59,10 +76,11 @@ class Listener:
         self._write_soon()
 
     def publish(self, effect: PointChanged) -> None:
-        """Process image, and an event where `report` is set."""
-        self.outstation.publish(effect)
-        if effect.report:
-            self._write_soon()
+        """Process image, and an event where `report` is set; events of a few milliseconds are recorded together."""
+        self.outstation.publish(effect, self.clock())
+        if effect.report and not self._recording and self._server is not None:
+            self._recording = True
+            asyncio.get_running_loop().call_later(RECORD_TOGETHER_S, self._record)
 
     def has_room(self) -> bool:
         """Whether one more connection is within `max_connections`."""
@@ -72,6 +90,20 @@ class Listener:
         if self.links and not self._writing:
             self._writing = True
             asyncio.get_running_loop().call_soon(self._write)
+
+    def _record(self) -> None:
+        self._recording = False
+        self.outstation.flush()
+        self._write()
+
+    def _wake(self) -> None:
+        """What the outstation does by time. It is woken every second at the latest."""
+        loop, now = asyncio.get_running_loop(), self.clock()
+        self.outstation.wake(now)
+        self._record()
+        due_ms = self.outstation.next_deadline()
+        delay_s = WAKE_S if due_ms is None else min(max(due_ms - now.monotonic_ms, 1) / 1000, WAKE_S)
+        self._timer = loop.call_later(delay_s, self._wake)
 
     def _write(self) -> None:
         self._writing = False

@@ -7,39 +7,57 @@ object address (47), each returned to its sender with P/N=1; then what it asks f
 
 from __future__ import annotations
 
-import itertools
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final
 
 import structlog
 
 from bridge.core import messages
-from bridge.core.messages import Confirm, LinkChanged, PointChanged, SetpointReceived, Terminate
-from bridge.core.points import Cause, Point, PointAddress, PointKind, PointTable, Quality
+from bridge.core.messages import Confirm, LinkChanged, PointChanged, Terminate
+from bridge.core.points import Cause, Encoding, Point, PointAddress, PointTable, Quality, Signal
 from bridge.core.quantities import Millis, Now
 from bridge.iec104 import apci, asdu, mapping
 from bridge.iec104.apci import ProtocolError
-from bridge.iec104.asdu import Header, InformationObject, TypeId
-from bridge.iec104.event_buffer import Event, EventBuffer
+from bridge.iec104.asdu import Header, TypeId
+from bridge.iec104.event_buffer import Event, EventBuffer, EventLog, Row
+from bridge.iec104.requests import REQUESTS, Command, Request, Selection
+from bridge.iec104.scans import Flutter, Scans
 
 log = structlog.get_logger(__name__)
 
-STATION_INTERROGATION: Final = 20
-GENERAL_COUNTER_READ: Final = 5
 LOCAL_POWER_ON: Final = 0
-
-_COMMANDS = itertools.count(1)
+PENDING_EVENTS: Final = 2_000  # what a session holds in memory of the events it is still to send
+_TIME_SIZE: Final = 7
+_IOA_SIZE: Final = 3
 _REFUSALS: Final = frozenset((Cause.UNKNOWN_TYPE, Cause.UNKNOWN_CAUSE, Cause.UNKNOWN_COMMON_ADDRESS, Cause.UNKNOWN_IOA))
+_COUNTER_SEQUENCE_BITS: Final = 0x1F
+
+
+@dataclass(frozen=True, slots=True)
+class RedundancyGroup:
+    """The control centres of one group by their IP addresses and, with TLS, the SHA-256 of their certificates in hex.
+
+    One of their connections is started at a time (IEC 60870-5-104 §10); no addresses, or no fingerprints: any.
+    """
+
+    name: str
+    addresses: frozenset[str] = frozenset()
+    fingerprints: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
 class OutstationPlan:
     """What one outstation was told: where it listens, its points, its timers (IEC 60870-5-104 §5.2) and its limits.
 
-    `event_capacity` events wait for an acknowledgement; `answer_capacity` answers and `command_capacity` undecided
-    commands may wait for one connection. More U-frames than so many a minute end a connection.
+    Without `groups` anybody may connect, and every connection in STARTDT is sent all events. `event_capacity` events
+    wait in memory for an acknowledgement, unless a store keeps them; `answer_capacity` answers and `command_capacity`
+    undecided commands may wait for one connection. More U-frames than so many a minute end a connection.
+
+    As agreed with the DSO: a selection holds `select_timeout_s`; commands may need a time tag; times on the wire are in
+    `time_zone` (None: UTC) and by the control centre's clock where it is within `clock_offset_limit_s` of ours;
+    spontaneous transmission is tagged, interrogation is not; SQ=1 packs consecutive addresses (IEC 60870-5-101 §7.2.2).
     """
 
     host: str
@@ -56,6 +74,16 @@ class OutstationPlan:
     command_capacity: int = 256
     start_stop_per_minute: int = 120
     test_per_minute: int = 600
+    groups: tuple[RedundancyGroup, ...] = ()
+    select_timeout_s: float = 10
+    requires_time_tag: bool = False
+    time_zone: str | None = None
+    clock_by_control_centre: bool = False
+    clock_offset_limit_s: float = 3600
+    spontaneous_tagged: bool = True
+    interrogation_tagged: bool = False
+    sequence_of_objects: bool = False
+    flutter: Flutter | None = None
 
     def parameters(self) -> apci.Parameters:
         """The same as the connection's state machine takes them; ValueError says which is impossible."""
@@ -70,49 +98,86 @@ class OutstationPlan:
         )
 
 
-class _ImagePoint:
-    """One point of the process image: its address and present value, encoded as interrogation sends it."""
+class ImagePoint:
+    """One monitored point of the process image: its newest value, encoded as interrogation sends it, and its time."""
 
-    __slots__ = ("_address", "kind", "octets", "point")
+    __slots__ = ("_address", "encoding", "octets", "point", "quality", "utc_ms", "value")
 
     def __init__(self, point: Point) -> None:
         self.point = point
-        self.kind = point.kind
+        self.encoding = point.wire_encoding
         self.octets = b""
-        self._address = point.address.ioa.to_bytes(3, "little")
-        if self.kind is not PointKind.SETPOINT:
-            self.set(0.0, Quality.INVALID | Quality.NOT_TOPICAL)
+        self._address = point.address.ioa.to_bytes(_IOA_SIZE, "little")
+        if not point.kind.is_command:
+            self.set(0.0, Quality.INVALID | Quality.NOT_TOPICAL, 0)
 
-    def set(self, value: float, quality: Quality) -> None:
-        self.octets = self._address + asdu.encode_element(mapping.element(self.kind, value, quality))
+    def set(self, value: float, quality: Quality, utc_ms: Millis) -> None:
+        """Take a value; `utc_ms` 0 is a time nobody knows."""
+        self.value, self.quality, self.utc_ms = value, quality, utc_ms
+        self.octets = self._address + asdu.encode_element(mapping.element(self.point, value, quality))
+
+
+class Group:
+    """A redundancy group: its started sessions, of which there is one at most where it is `exclusive`."""
+
+    def __init__(self, name: str, *, exclusive: bool, initialisation: list[Event]) -> None:
+        self.name = name
+        self.exclusive = exclusive
+        self.sessions: list[Session] = []
+        self.initialisation = initialisation  # M_EI_NA_1, as far as it is not yet acknowledged
 
 
 class Outstation:
-    """The process image, the commands in progress and the sessions of one outstation.
+    """The process image, the commands in progress, the groups and the sessions of one outstation.
 
-    `submit` is called with what the core must know: a setpoint (its limit rounded down), the number of started
-    connections whenever it changes. It is answered later through `confirm`, `terminate` and `publish`; octets for
-    the wire appear in the sessions, which the listener drains after each of them. `events_lost` counts what did not
-    fit an event buffer.
+    `submit` is called with what the core must know: commands (a limit rounded down), the number of started connections
+    whenever it changes. It is answered later through `confirm`, `terminate` and `publish`; octets for the wire appear
+    in the sessions, which the listener drains after each of them. `wake` is due at least every second.
+    `events_lost` counts what neither memory nor the store could hold.
     """
 
-    def __init__(self, plan: OutstationPlan, submit: Callable[[messages.Event], None]) -> None:
+    def __init__(
+        self, plan: OutstationPlan, submit: Callable[[messages.Event], None], events: EventLog | None = None
+    ) -> None:
         self.plan = plan
         self.parameters = plan.parameters()
         self.submit = submit
-        self.image = {point.address: _ImagePoint(point) for point in plan.points.points}
-        self._of_kind: dict[tuple[int, PointKind], list[_ImagePoint]] = {}
+        self.time = mapping.WireTime(plan.time_zone)
+        self.image = {point.address: ImagePoint(point) for point in plan.points.points}
+        self._of_encoding: dict[tuple[int, Encoding], list[ImagePoint]] = {}
         for address, image in self.image.items():
-            self._of_kind.setdefault((address.common_address, image.kind), []).append(image)
+            if not image.point.kind.is_command:
+                self._of_encoding.setdefault((address.common_address, image.encoding), []).append(image)
         self.commands: dict[int, Command] = {}
+        self.selections: dict[PointAddress, Selection] = {}
         self.events_lost = 0
+        self.started: list[Session] = []
+        self._told_started = 0
         self._accepted: dict[PointAddress, int] = {}
-        self._started: list[Session] = []
-        self._sequence = itertools.count()
-        self._kept = EventBuffer(plan.event_capacity)
-        initialised = bytes((0, 0, 0, LOCAL_POWER_ON))
-        for common_address in sorted(plan.points.common_addresses):
-            self._record(TypeId.M_EI_NA_1, Cause.INITIALIZED, common_address, initialised)
+        self._unrecorded: list[Event] = []
+        self._scans = Scans(self.image.values(), plan.flutter)
+        self._groups = {group.name: self._group(group.name, exclusive=True) for group in plan.groups}
+        if not plan.groups:
+            self._groups[""] = self._group("", exclusive=False)
+        self.events = events if events is not None else EventBuffer(plan.event_capacity)
+        self.events.serve(list(self._groups))
+        self._sequence = self.events.last_sequence
+
+    def _group(self, name: str, *, exclusive: bool) -> Group:
+        octets = bytes((0, 0, 0, LOCAL_POWER_ON))
+        addresses = sorted(self.plan.points.common_addresses)
+        initialisation = [Event(0, TypeId.M_EI_NA_1, Cause.INITIALIZED, address, octets) for address in addresses]
+        return Group(name, exclusive=exclusive, initialisation=initialisation)
+
+    def group_of(self, host: str, fingerprint: str | None = None) -> Group | None:
+        """The redundancy group of a control centre, None for one that is in none and may not connect."""
+        if not self.plan.groups:
+            return self._groups[""]
+        for group in self.plan.groups:
+            known = not group.fingerprints or fingerprint in group.fingerprints
+            if known and (not group.addresses or host in group.addresses):
+                return self._groups[group.name]
+        return None
 
     def confirm(self, effect: Confirm) -> None:
         """ACTIVATION_CON of a command to its requester; the command before it on that point will not be terminated."""
@@ -138,90 +203,207 @@ class Outstation:
             del self.commands[effect.command]
             command.session.answer(asdu.mirror(command.octets, Cause.ACTIVATION_TERMINATION))
 
-    def publish(self, effect: PointChanged) -> None:
+    def publish(self, effect: PointChanged, now: Now) -> None:
         """Take a value into the process image; where `report` is set, record it as an event with its own time."""
         image = self.image[effect.point.address]
-        image.set(effect.value, effect.quality)
-        if effect.report:
-            octets = image.octets + asdu.encode_time(effect.utc_ms)
-            self._record(mapping.TAGGED[image.kind], Cause.SPONTANEOUS, effect.point.address.common_address, octets)
+        quality, report = self._scans.published(image.point, effect, now.monotonic_ms)
+        image.set(effect.value, quality, effect.utc_ms)
+        if report:
+            self._report(image, effect.utc_ms)
 
-    def started(self, session: Session) -> EventBuffer:
-        """A session began data transfer: the events it is to send.
+    def wake(self, now: Now) -> None:
+        """Do what is due by time: cyclic and background transmission, forced refresh, the end of a flutter."""
+        now_ms = now.monotonic_ms
+        for cause, addresses in self._scans.due(now_ms):
+            for session in self.started:
+                session.scan(cause, addresses)
+        for address, quality in self._scans.steady(now_ms):
+            image = self.image[address]
+            image.set(image.value, quality, now.utc_ms)
+            self._report(image, now.utc_ms)
+        for address in self._scans.unreported(now_ms):
+            image = self.image[address]
+            if self.started and image.utc_ms:
+                self._report(image, now.utc_ms)
+        self._keep(lambda: self.events.settle())  # noqa: PLW0108  of the log that is in use then
 
-        They are those no session has had, or, while others are started, what the slowest of them has not had
-        acknowledged: it may be dead and not yet noticed.
+    def next_deadline(self) -> Millis | None:
+        """When the next cyclic or background transmission is due."""
+        return self._scans.next_due()
+
+    def flush(self) -> None:
+        """Record the events that wait, all in one go, and give them to the sessions that are to send them."""
+        if not self._unrecorded:
+            return
+        events, self._unrecorded = self._unrecorded, []
+
+        def append() -> None:
+            self.events_lost += self.events.append(events, self._declare_gap)
+
+        self._keep(append)
+        for session in self.started:
+            session.offer(events)
+
+    def _keep(self, write: Callable[[], None]) -> None:
+        """Use the event log; one that cannot be written any more is left for one in memory, so that events flow on."""
+        try:
+            write()
+        except OSError as error:
+            log.critical("events are kept in memory only from now on", why=str(error))
+            acknowledged = {name: self.events.acknowledged(name) for name in self._groups}
+            self.events = EventBuffer(self.plan.event_capacity)
+            self.events.serve(list(self._groups))
+            for name, sequence in acknowledged.items():
+                self.events.acknowledge(name, sequence)
+            write()
+
+    def join(self, session: Session) -> int:
+        """A session begins data transfer; the number of the event behind which it begins.
+
+        It is the newest its group has acknowledged: with several sessions beside each other, the slowest of them. In an
+        exclusive group the session started before is stopped without a word (IEC 60870-5-104 §10).
         """
-        if self._started:
-            buffer = EventBuffer(self.plan.event_capacity)
-            for event in max((other.unacknowledged() for other in self._started), key=len):
-                buffer.record(event)
-        else:
-            buffer = self._kept
-        self._started.append(session)
-        self.submit(LinkChanged(len(self._started)))
-        return buffer
+        group = session.group
+        behind = min((other.acknowledged for other in group.sessions), default=self.events.acknowledged(group.name))
+        self.started.append(session)
+        if group.exclusive:
+            for other in list(group.sessions):
+                log.info("switched over", group=group.name, master=session.master, before=other.master)
+                other.stand_down()
+        group.sessions.append(session)
+        self._tell_started()
+        return behind
 
-    def stopped(self, session: Session, buffer: EventBuffer) -> None:
-        """A session ended data transfer: its events are kept for the next, unless another session has them."""
-        self._started.remove(session)
-        for number in [number for number, command in self.commands.items() if command.session is session]:
-            del self.commands[number]
-        if not self._started:
-            self._kept = buffer
-        elif len(buffer):
-            log.warning(
-                "events dropped with their connection, others have them", master=session.master, number=len(buffer)
-            )
-        self.submit(LinkChanged(len(self._started)))
+    def leave(self, session: Session) -> None:
+        """A session ended data transfer: what it began is forgotten, what it did not send is its group's next to."""
+        self.started.remove(session)
+        session.group.sessions.remove(session)
+        self.commands = {number: each for number, each in self.commands.items() if each.session is not session}
+        self.selections = {at: each for at, each in self.selections.items() if each.session is not session}
+        self.acknowledged(session.group)
+        self._tell_started()
 
-    def interrogated(self, common_address: int, kinds: frozenset[PointKind]) -> Iterator[tuple[TypeId, list[bytes]]]:
-        """The process image of one common address in portions for one ASDU, read when each is asked for."""
-        for (address, kind), images in self._of_kind.items():
-            if address == common_address and kind in kinds:
-                portion = min(asdu.OBJECTS_SIZE // len(images[0].octets), asdu.MAXIMUM_OBJECTS)
-                for start in range(0, len(images), portion):
-                    yield mapping.UNTAGGED[kind], [image.octets for image in images[start : start + portion]]
+    def acknowledged(self, group: Group) -> None:
+        """A session of this group has had more events acknowledged, or left."""
+        if group.sessions:
+            self.events.acknowledge(group.name, min(session.acknowledged for session in group.sessions))
 
-    def _record(self, type_id: TypeId, cause: Cause, common_address: int, octets: bytes) -> None:
-        event = Event(next(self._sequence), type_id, cause, common_address, octets)
-        if not self._started:
-            self.events_lost += self._kept.record(event)
-        for session in self._started:
-            self.events_lost += session.record(event)
+    def _tell_started(self) -> None:
+        if len(self.started) != self._told_started:
+            self._told_started = len(self.started)
+            self.submit(LinkChanged(self._told_started))
+
+    def images(self, common_address: int, group: int, *, counters: bool) -> Iterator[ImagePoint]:
+        """The monitored points of a common address, of an interrogation group or (0) all, types together."""
+        for (address, encoding), images in self._of_encoding.items():
+            if address == common_address and (encoding is Encoding.COUNTER) == counters:
+                yield from (image for image in images if not group or group in image.point.groups)
+
+    def packed(
+        self,
+        images: Iterable[ImagePoint],
+        header: Header,
+        *,
+        tagged: bool = False,
+        frozen: Mapping[PointAddress, bytes] | None = None,
+    ) -> Iterator[bytes]:
+        """The process image in ASDUs as full as can be, each value read when its ASDU is asked for."""
+        sequence = self.plan.sequence_of_objects and not tagged
+        types = mapping.TAGGED if tagged else mapping.UNTAGGED
+
+        def octets(image: ImagePoint) -> bytes:
+            held = (frozen or {}).get(image.point.address, image.octets)
+            return held + self._time_tag(image.utc_ms) if tagged else held
+
+        for portion in _portions(images, _TIME_SIZE if tagged else 0, sequence=sequence):
+            first, *others = [octets(image) for image in portion]
+            in_sequence = sequence and bool(others)
+            body = first + b"".join([other[_IOA_SIZE:] if in_sequence else other for other in others])
+            type_id = types[portion[0].encoding]
+            yield header._replace(type_id=type_id, number=len(portion), sequence=in_sequence).encode() + body
+
+    def _time_tag(self, utc_ms: Millis) -> bytes:
+        """A time tag; one with IV set for a value that never had a time."""
+        return self.time.encode(utc_ms) if utc_ms else asdu.encode_time(0)
+
+    def _report(self, image: ImagePoint, utc_ms: Millis) -> None:
+        """Record the present value of a point as an event, twice where that is agreed."""
+        point, common_address = image.point, image.point.address.common_address
+        self._scans.reported(point)
+        tagged = self.plan.spontaneous_tagged
+        if not tagged or point.double_transmission:
+            self._record(mapping.UNTAGGED[image.encoding], common_address, image.octets)
+        if tagged:
+            self._record(mapping.TAGGED[image.encoding], common_address, image.octets + self.time.encode(utc_ms))
+
+    def _record(self, type_id: TypeId, common_address: int, octets: bytes) -> None:
+        self._sequence += 1
+        self._unrecorded.append(Event(self._sequence, type_id, Cause.SPONTANEOUS, common_address, octets))
+
+    def _declare_gap(self, first: Row, number: int) -> Row | None:
+        """Events from `first` on were dropped: what stands in their place is how many were ever, at the time of it."""
+        point = self.plan.points.by_signal.get((Signal.EVENTS_DROPPED, None))
+        if point is None:
+            return None
+        image = self.image[point.address]
+        image.set(image.value + number, Quality.GOOD, image.utc_ms)
+        tag = first[4][-_TIME_SIZE:] if self.plan.spontaneous_tagged else b""
+        type_id = (mapping.TAGGED if tag else mapping.UNTAGGED)[image.encoding]
+        return Event(first[0], type_id, Cause.SPONTANEOUS, point.address.common_address, image.octets + tag)
 
 
-@dataclass(slots=True)
-class Command:
-    """A command in progress: who asked, what, and whether it was confirmed."""
-
-    session: Session
-    octets: bytes
-    address: PointAddress
-    confirmed: bool = False
+def _portions(images: Iterable[ImagePoint], tag_size: int, *, sequence: bool) -> Iterator[list[ImagePoint]]:
+    """Points that fit one ASDU together: of one type, with SQ=1 at consecutive addresses."""
+    portion: list[ImagePoint] = []
+    room = 0
+    for image in images:
+        follows = portion and portion[-1].encoding is image.encoding
+        if follows and sequence:
+            follows = portion[-1].point.address.ioa + 1 == image.point.address.ioa
+        if portion and (not follows or len(portion) >= room):
+            yield portion
+            portion = []
+        if not portion:
+            size = len(image.octets) + tag_size
+            room = (asdu.OBJECTS_SIZE - _IOA_SIZE) // (size - _IOA_SIZE) if sequence else asdu.OBJECTS_SIZE // size
+            room = min(room, asdu.MAXIMUM_OBJECTS)
+        portion.append(image)
+    if portion:
+        yield portion
 
 
 class Session:
     """One connection of a control centre, from its TCP connection to its end; `master` names it, host:port."""
 
-    def __init__(self, outstation: Outstation, master: str, now: Now) -> None:
+    def __init__(self, outstation: Outstation, master: str, now: Now, group: Group | None = None) -> None:
         self.master = master
+        self.now = now
+        found = group or outstation.group_of(master.rpartition(":")[0])
+        assert found is not None, "a session of no group"  # noqa: S101  the listener lets no such connection in
+        self.group = found
         self.undecided = 0
         self.ended_because: str | None = None
         self.outstation = outstation
-        self._connection = apci.Connection(outstation.parameters, now.monotonic_ms)
-        self._buffer: EventBuffer | None = None
-        self._answers: deque[bytes] = deque()
+        self.acknowledged = 0
         self.interrogations: dict[tuple[int, int], Iterator[bytes]] = {}
-        self._in_flight: deque[list[Event]] = deque()
+        self.frozen: dict[PointAddress, bytes] = {}
+        self._connection = apci.Connection(outstation.parameters, now.monotonic_ms)
+        self._started = False
+        self._answers: deque[bytes] = deque()
+        self._pending: deque[Event] = deque()
+        self._behind = False  # there are more events to send than `_pending` holds
+        self._last_pending = 0
+        self._in_flight: deque[int | None] = deque()  # the newest event in each ASDU; 0: M_EI_NA_1, None: no event
         self._events_next = True
 
     def receive(self, data: bytes, now: Now) -> None:
         """Octets as TCP delivered them; what they cause is in `data_to_send`, or `ended_because` is set."""
+        self.now = now
         self._act(self._connection.receive(data, now.monotonic_ms))
 
     def wake(self, now: Now) -> None:
         """`next_deadline` has come."""
+        self.now = now
         self._act(self._connection.wake(now.monotonic_ms))
 
     def next_deadline(self) -> Millis | None:
@@ -232,21 +414,21 @@ class Session:
         """Fill the send window and return the octets to write: answers first, events and interrogations by turns."""
         connection = self._connection
         while connection.window:
+            newest = None
             if self._answers:
-                octets, events = self._answers.popleft(), []
-            elif self._buffer and (self._events_next or not self.interrogations):
-                events = self._buffer.take()
+                octets = self._answers.popleft()
+            elif (self._events_next or not self.interrogations) and self._has_events():
+                octets, newest = self._next_events()
                 self._events_next = False
-                first = events[0]
-                header = Header(first.type_id, len(events), first.cause, first.common_address).encode()
-                octets = header + b"".join([event.octets for event in events])
-            elif self.interrogations:
-                octets, events = self._next_interrogated(), []
+            elif (answer := self._next_interrogated()) is not None:
+                octets = answer
                 self._events_next = True
+            elif self._has_events():
+                continue
             else:
                 break
             connection.send(octets, now.monotonic_ms)
-            self._in_flight.append(events)
+            self._in_flight.append(newest)
         return connection.data_to_send()
 
     def end(self, why: str) -> None:
@@ -255,18 +437,41 @@ class Session:
             self.ended_because = why
             self._stop()
 
-    def record(self, event: Event) -> int:
-        """One more event to send, only while started; returns how many had to be dropped for it."""
-        assert self._buffer is not None, "an event for a session that is not started"  # noqa: S101  our own bug
-        return self._buffer.record(event)
+    def stand_down(self) -> None:
+        """Another connection of the group was started: this one is a standby again."""
+        self._connection.stand_down()
+        self._stop()
 
-    def unacknowledged(self) -> list[Event]:
-        """All events sent and not acknowledged or not sent yet, oldest first; only while started."""
-        return [*itertools.chain.from_iterable(self._in_flight), *(self._buffer or ())]
+    def offer(self, events: list[Event]) -> None:
+        """Newly recorded events; what does not fit is fetched from the log later."""
+        if len(self._pending) + len(events) > PENDING_EVENTS:
+            self._behind = True
+        if not self._behind:
+            self._pending += events
+            self._last_pending = events[-1].sequence
+
+    def scan(self, cause: Cause, addresses: list[PointAddress]) -> None:
+        """Send these points by themselves, cyclic or as background scan; not while the scan before is still going."""
+        outstation = self.outstation
+        for common_address in sorted({address.common_address for address in addresses}):
+            images = [outstation.image[address] for address in addresses if address.common_address == common_address]
+            header = Header(0, 0, cause, common_address)
+            self.interrogations.setdefault((-cause, common_address), outstation.packed(images, header))
+
+    def freeze(self, common_address: int, group: int) -> None:
+        """Keep the present counter readings of a group (0: all) for this control centre's next counter interrogation.
+
+        Each freeze has the next sequence number, 0–31 (IEC 60870-5-101 §7.2.6.9).
+        """
+        for image in self.outstation.images(common_address, group, counters=True):
+            address, octets = image.point.address, image.octets
+            before = self.frozen.get(address)
+            number = 1 if before is None else (before[-1] + 1) & _COUNTER_SEQUENCE_BITS
+            self.frozen[address] = octets[:-1] + bytes((octets[-1] & ~_COUNTER_SEQUENCE_BITS | number,))
 
     def answer(self, octets: bytes) -> None:
         """Queue an answer; it is dropped if data transfer was stopped meanwhile. Who takes none is disconnected."""
-        if self._buffer is None:
+        if not self._started:
             return
         if len(self._answers) >= self.outstation.plan.answer_capacity:
             self.end(f"{len(self._answers)} answers were not acknowledged")
@@ -297,10 +502,9 @@ class Session:
                 case apci.AsduReceived(octets):
                     self._asdu_received(octets)
                 case apci.Acknowledged(number):
-                    for _ in range(number):
-                        self._in_flight.popleft()
+                    self._events_acknowledged(number)
                 case apci.Started():
-                    self._buffer = self.outstation.started(self)
+                    self._start()
                     log.info("data transfer started", master=self.master)
                 case apci.Stopped():
                     self._stop()
@@ -308,16 +512,55 @@ class Session:
                 case apci.Closed(why):
                     self.end(why)
 
+    def _start(self) -> None:
+        self.acknowledged = self._last_pending = self.outstation.join(self)
+        self._pending.extend(self.group.initialisation)
+        self._started = self._behind = True
+
     def _stop(self) -> None:
-        buffer, self._buffer = self._buffer, None
-        if buffer is None:
+        if not self._started:
             return
-        self.outstation.events_lost += buffer.give_back(itertools.chain.from_iterable(self._in_flight))
+        self._started = False
         self._in_flight.clear()
+        self._pending.clear()
         self._answers.clear()
         self.interrogations.clear()
         self.undecided = 0
-        self.outstation.stopped(self, buffer)
+        self.outstation.leave(self)
+
+    def _events_acknowledged(self, number: int) -> None:
+        before = self.acknowledged
+        for _ in range(number):
+            newest = self._in_flight.popleft()
+            if newest:
+                self.acknowledged = newest
+            elif newest == 0 and self.group.initialisation:
+                del self.group.initialisation[0]
+        if self._started and self.acknowledged != before:
+            self.outstation.acknowledged(self.group)
+
+    def _has_events(self) -> bool:
+        """Whether an event is to be sent; fetches more of what is recorded where `_pending` runs out."""
+        if self._behind and len(self._pending) <= asdu.MAXIMUM_OBJECTS:
+            rows = self.outstation.events.after(self._last_pending, PENDING_EVENTS)
+            self._pending.extend(map(Event._make, rows))
+            self._behind = len(rows) == PENDING_EVENTS
+            if rows:
+                self._last_pending = rows[-1][0]
+        return bool(self._pending)
+
+    def _next_events(self) -> tuple[bytes, int]:
+        """The oldest events that one ASDU can carry, and the number of the newest of them."""
+        pending = self._pending
+        first = newest = pending.popleft()
+        octets = [first.octets]
+        for _ in range(min(asdu.OBJECTS_SIZE // len(first.octets), asdu.MAXIMUM_OBJECTS) - 1):
+            if not pending or pending[0][1:4] != first[1:4]:  # another type, cause or common address
+                break
+            newest = pending.popleft()
+            octets.append(newest.octets)
+        header = Header(first.type_id, len(octets), first.cause, first.common_address).encode()
+        return header + b"".join(octets), newest.sequence
 
     def _asdu_received(self, octets: bytes) -> None:
         """Judge an ASDU in the standard's order and hand it to its handler."""
@@ -329,7 +572,7 @@ class Session:
         if header.cause in _REFUSALS:
             log.warning("refused by the control centre", master=self.master, type=header.type_id, cause=header.cause)
             return
-        request = _REQUESTS.get(header.type_id)
+        request = REQUESTS.get(header.type_id)
         if request is None:
             self.refuse(octets, Cause.UNKNOWN_TYPE, "unknown type")
         elif header.test or header.negative or header.cause not in request.causes:
@@ -352,134 +595,19 @@ class Session:
                     specific = asdu.mirror(octets, header.cause, common_address=common_address)
                     request.handle(self, header._replace(common_address=common_address), objects[0], specific)
 
-    def _addressed(self, header: Header, request: _Request) -> list[int]:
+    def _addressed(self, header: Header, request: Request) -> list[int]:
         known = self.outstation.plan.points.common_addresses
         if request.broadcast and header.common_address == asdu.BROADCAST:
             return sorted(known)
         return [header.common_address] if header.common_address in known else []
 
-    def _next_interrogated(self) -> bytes:
-        """The next ASDU of the interrogation asked for first; it is over with its termination."""
-        key, interrogation = next(iter(self.interrogations.items()))
-        octets = next(interrogation)
-        if octets[2] & 0x3F == Cause.ACTIVATION_TERMINATION:
-            del self.interrogations[key]
-        return octets
-
-
-def _command(session: Session, header: Header, item: InformationObject, octets: bytes) -> None:
-    """A command to a point, IEC 60870-5-101 §6.8, direct."""
-    address = PointAddress(header.common_address, item.ioa)
-    image = session.outstation.image.get(address)
-    if image is None:
-        session.refuse(octets, Cause.UNKNOWN_IOA, "unknown information object address")
-    elif image.kind is not PointKind.SETPOINT or not isinstance(item.element, asdu.ShortFloatSetpoint):
-        session.refuse(octets, Cause.UNKNOWN_TYPE, f"{asdu.type_name(header.type_id)} on {image.point.signal.value}")
-    elif header.cause == Cause.DEACTIVATION:
-        session.refuse(octets, Cause.DEACTIVATION_CON, "a direct setpoint cannot be deactivated")
-    elif item.element.select:
-        session.refuse(octets, Cause.ACTIVATION_CON, "select on a point that is commanded directly")
-    elif item.element.qualifier:
-        session.refuse(octets, Cause.ACTIVATION_CON, f"QL={item.element.qualifier} is not supported")
-    elif session.undecided >= session.outstation.plan.command_capacity:
-        session.refuse(octets, Cause.ACTIVATION_CON, f"{session.undecided} commands are undecided")
-    else:
-        _setpoint(session, address, item.element.value, item.time, octets)
-
-
-def _setpoint(session: Session, address: PointAddress, value: float, tag: asdu.TimeTag | None, octets: bytes) -> None:
-    number = next(_COMMANDS)
-    session.outstation.commands[number] = Command(session, octets, address)
-    session.undecided += 1
-    tag_utc_ms, tag_valid = mapping.time_tag(tag)
-    session.outstation.submit(
-        SetpointReceived(number, session.master, value, mapping.limit_w(value), tag_utc_ms, tag_valid)
-    )
-
-
-def _interrogation(session: Session, header: Header, item: InformationObject, octets: bytes) -> None:
-    """C_IC_NA_1, IEC 60870-5-101 §7.4.5, and C_CI_NA_1 without freeze, §7.4.8: untagged types, then termination."""
-    counters = header.type_id == TypeId.C_CI_NA_1
-    key = header.type_id, header.common_address
-    if header.cause == Cause.DEACTIVATION:
-        if session.interrogations.pop(key, None) is None:
-            session.refuse(octets, Cause.DEACTIVATION_CON, "no such interrogation is running")
-        else:
-            session.answer(asdu.mirror(octets, Cause.DEACTIVATION_CON))
-    elif item.element != asdu.Qualifier(GENERAL_COUNTER_READ if counters else STATION_INTERROGATION):
-        session.refuse(octets, Cause.ACTIVATION_CON, f"qualifier {octets[-1]} is not supported")
-    elif key in session.interrogations:
-        session.refuse(octets, Cause.ACTIVATION_CON, "the interrogation before it is still running")
-    else:
-        session.answer(asdu.mirror(octets, Cause.ACTIVATION_CON))
-        session.interrogations[key] = _interrogated(session, header, octets, counters=counters)
-
-
-def _interrogated(session: Session, header: Header, octets: bytes, *, counters: bool) -> Iterator[bytes]:
-    cause = Cause.COUNTER_INTERROGATION if counters else Cause.INTERROGATED_BY_STATION
-    kinds = _COUNTERS if counters else _STATION
-    for type_id, objects in session.outstation.interrogated(header.common_address, kinds):
-        answer = Header(type_id, len(objects), cause, header.common_address, header.originator)
-        yield answer.encode() + b"".join(objects)
-    yield asdu.mirror(octets, Cause.ACTIVATION_TERMINATION)
-
-
-def _read(session: Session, header: Header, item: InformationObject, octets: bytes) -> None:
-    """C_RD_NA_1, IEC 60870-5-101 §7.4.2: the value, untagged; a setpoint or a counter cannot be read."""
-    image = session.outstation.image.get(PointAddress(header.common_address, item.ioa))
-    if image is None or image.kind not in _STATION:
-        session.refuse(octets, Cause.UNKNOWN_IOA, "nothing to read at this information object address")
-    else:
-        type_id = mapping.UNTAGGED[image.kind]
-        answer = Header(type_id, 1, Cause.REQUEST, header.common_address, header.originator)
-        session.answer(answer.encode() + image.octets)
-
-
-def _clock(session: Session, _header: Header, item: InformationObject, octets: bytes) -> None:
-    """C_CS_NA_1, IEC 60870-5-101 §7.4.6: confirmed; the clock of this machine is not a control centre's to set."""
-    if item.time is None or item.time.invalid:
-        session.refuse(octets, Cause.ACTIVATION_CON, "time tag invalid")
-    else:
-        session.answer(asdu.mirror(octets, Cause.ACTIVATION_CON))
-
-
-def _test(session: Session, _header: Header, _item: InformationObject, octets: bytes) -> None:
-    """C_TS_TA_1, IEC 60870-5-104 §8.8: returned as it came."""
-    session.answer(asdu.mirror(octets, Cause.ACTIVATION_CON))
-
-
-_STATION: Final = frozenset((PointKind.MEASURED, PointKind.SINGLE))
-_COUNTERS: Final = frozenset((PointKind.TOTAL,))
-
-_Handler: TypeAlias = Callable[[Session, Header, InformationObject, bytes], None]
-
-
-class _Request(NamedTuple):
-    """What may be asked with one type: its causes, whether to everybody, whether to the station instead of a point."""
-
-    handle: _Handler
-    causes: frozenset[int]
-    broadcast: bool = False
-    to_station: bool = False
-
-
-_ACTIVATION: Final = frozenset((Cause.ACTIVATION,))
-_ACTIVATION_OR_NOT: Final = frozenset((Cause.ACTIVATION, Cause.DEACTIVATION))
-
-_REQUESTS: Final[dict[int, _Request]] = {
-    TypeId.C_SC_NA_1: _Request(_command, _ACTIVATION_OR_NOT),
-    TypeId.C_DC_NA_1: _Request(_command, _ACTIVATION_OR_NOT),
-    TypeId.C_SE_NA_1: _Request(_command, _ACTIVATION_OR_NOT),
-    TypeId.C_SE_NB_1: _Request(_command, _ACTIVATION_OR_NOT),
-    TypeId.C_SE_NC_1: _Request(_command, _ACTIVATION_OR_NOT),
-    TypeId.C_SC_TA_1: _Request(_command, _ACTIVATION_OR_NOT),
-    TypeId.C_DC_TA_1: _Request(_command, _ACTIVATION_OR_NOT),
-    TypeId.C_SE_TA_1: _Request(_command, _ACTIVATION_OR_NOT),
-    TypeId.C_SE_TB_1: _Request(_command, _ACTIVATION_OR_NOT),
-    TypeId.C_SE_TC_1: _Request(_command, _ACTIVATION_OR_NOT),
-    TypeId.C_IC_NA_1: _Request(_interrogation, _ACTIVATION_OR_NOT, broadcast=True, to_station=True),
-    TypeId.C_CI_NA_1: _Request(_interrogation, _ACTIVATION_OR_NOT, broadcast=True, to_station=True),
-    TypeId.C_RD_NA_1: _Request(_read, frozenset((Cause.REQUEST,))),
-    TypeId.C_CS_NA_1: _Request(_clock, _ACTIVATION, broadcast=True, to_station=True),
-    TypeId.C_TS_TA_1: _Request(_test, _ACTIVATION, to_station=True),
-}
+    def _next_interrogated(self) -> bytes | None:
+        """The next ASDU of what was asked for first, None if nothing is; an interrogation ends with its termination."""
+        while self.interrogations:
+            key, interrogation = next(iter(self.interrogations.items()))
+            octets = next(interrogation, None)
+            if octets is None or octets[2] & 0x3F == Cause.ACTIVATION_TERMINATION:
+                del self.interrogations[key]
+            if octets is not None:
+                return octets
+        return None

@@ -15,6 +15,7 @@ from bridge.core.messages import (
     PointChanged,
     Reason,
     SetpointReceived,
+    SwitchReceived,
     Terminate,
 )
 from bridge.core.points import Point, PointAddress, PointKind, PointTable, Quality, Signal
@@ -66,11 +67,18 @@ class FakeSite:
         return [event for event in self.events if isinstance(event, SetpointReceived)]
 
     @property
+    def switches(self) -> list[SwitchReceived]:
+        return [event for event in self.events if isinstance(event, SwitchReceived)]
+
+    @property
     def started(self) -> list[int]:
         return [event.started for event in self.events if isinstance(event, LinkChanged)]
 
     def submit(self, event: Event) -> None:
         self.events.append(event)
+        if isinstance(event, SwitchReceived):
+            self.listener.confirm(Confirm(event.command))
+            return
         if not isinstance(event, SetpointReceived):
             return
         if event.limit_w is None:

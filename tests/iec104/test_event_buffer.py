@@ -1,4 +1,4 @@
-"""The event buffer: order, portions, and what goes first when it is full."""
+"""The event buffer in memory: order, acknowledgement by several groups, and what goes first when it is full."""
 
 from __future__ import annotations
 
@@ -6,91 +6,83 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.iec104.asdu import TypeId
-from bridge.iec104.event_buffer import Event, EventBuffer
+from bridge.iec104.event_buffer import Event, EventBuffer, Row
 
 
-def measured(sequence: int, common_address: int = 1) -> Event:
-    return Event(sequence, TypeId.M_ME_TF_1, 3, common_address, bytes(15))
+def measured(sequence: int) -> Event:
+    return Event(sequence, TypeId.M_ME_TF_1, 3, 1, bytes(15))
 
 
 def single(sequence: int) -> Event:
     return Event(sequence, TypeId.M_SP_TB_1, 3, 1, bytes(11))
 
 
-def drained(buffer: EventBuffer) -> list[list[Event]]:
-    portions = []
-    while buffer:
-        portions.append(buffer.take())
-    return portions
+def no_gap(_first: Row, _number: int) -> Row | None:
+    return None
 
 
-def test_events_leave_in_the_order_they_came_and_neighbours_of_one_type_share_an_asdu() -> None:
-    events = [measured(0), measured(1), single(2), measured(3), measured(4, common_address=2)]
-    buffer = EventBuffer(10)
+def buffer_of(*events: Event, capacity: int = 100, groups: tuple[str, ...] = ("",)) -> EventBuffer:
+    buffer = EventBuffer(capacity)
+    buffer.serve(groups)
     for event in events:
-        buffer.record(event)
-    assert drained(buffer) == [events[:2], events[2:3], events[3:4], events[4:]]
+        buffer.append([event], no_gap)
+    return buffer
 
 
-def test_an_asdu_takes_16_measured_values_and_22_single_points() -> None:
-    buffer = EventBuffer(100)
-    for sequence in range(40):
-        buffer.record(measured(sequence))
-    for sequence in range(40, 80):
-        buffer.record(single(sequence))
-    assert [len(portion) for portion in drained(buffer)] == [16, 16, 8, 22, 18]
+def sequences(buffer: EventBuffer, after: int = 0, limit: int = 1000) -> list[int]:
+    return [row[0] for row in buffer.after(after, limit)]
+
+
+def test_events_are_read_in_the_order_they_came_from_any_place() -> None:
+    buffer = buffer_of(*map(measured, range(1, 8)))
+    assert sequences(buffer) == [1, 2, 3, 4, 5, 6, 7]
+    assert sequences(buffer, after=3, limit=2) == [4, 5]
+    assert buffer.last_sequence == 7
+
+
+def test_an_event_is_kept_until_every_group_has_acknowledged_it() -> None:
+    buffer = buffer_of(*map(measured, range(1, 6)), groups=("a", "b"))
+    buffer.acknowledge("a", 5)
+    assert sequences(buffer) == [1, 2, 3, 4, 5]
+    buffer.acknowledge("b", 3)
+    assert sequences(buffer) == [4, 5]
+    assert (buffer.acknowledged("a"), buffer.acknowledged("b")) == (5, 3)
 
 
 def test_when_full_the_oldest_measured_values_go_first_and_are_counted() -> None:
-    buffer = EventBuffer(4)
-    lost = [buffer.record(event) for event in (single(0), measured(1), measured(2), single(3), single(4), measured(5))]
-    assert lost == [0, 0, 0, 0, 1, 1]
-    assert [event.sequence for event in buffer] == [0, 3, 4, 5]
+    buffer = buffer_of(single(1), measured(2), measured(3), single(4), capacity=4)
+    assert [buffer.append([event], no_gap) for event in (single(5), measured(6))] == [1, 1]
+    assert sequences(buffer) == [1, 4, 5, 6]
 
 
 def test_when_only_other_events_are_left_the_oldest_of_them_goes() -> None:
-    buffer = EventBuffer(2)
-    assert [buffer.record(single(sequence)) for sequence in range(3)] == [0, 0, 1]
-    assert [event.sequence for event in buffer] == [1, 2]
+    buffer = buffer_of(single(1), single(2), capacity=2)
+    assert buffer.append([single(3)], no_gap) == 1
+    assert sequences(buffer) == [2, 3]
 
 
-def test_what_was_not_acknowledged_comes_back_in_front_and_in_order() -> None:
-    buffer = EventBuffer(100)
-    for sequence in range(20):
-        buffer.record(measured(sequence) if sequence % 3 else single(sequence))
-    taken = [event for _ in range(5) for event in buffer.take()]
-    buffer.record(measured(20))
-    assert buffer.give_back(taken) == 0
-    assert [event.sequence for event in buffer] == list(range(21))
-    assert [event.sequence for portion in drained(buffer) for event in portion] == list(range(21))
+def test_a_gap_stands_where_the_first_event_that_was_dropped_stood() -> None:
+    buffer = buffer_of(single(1), *map(measured, range(2, 11)), capacity=10)
+
+    def gap(first: Row, number: int) -> Row:
+        return Event(first[0], TypeId.M_IT_TB_1, 3, 1, bytes((number,)))
+
+    assert buffer.append([measured(n) for n in range(11, 15)], gap) == 4
+    assert buffer.after(0, 3) == [single(1), Event(2, TypeId.M_IT_TB_1, 3, 1, b"\x04"), measured(6)]
 
 
-def test_giving_back_into_a_full_buffer_keeps_the_bound() -> None:
-    buffer = EventBuffer(3)
-    buffer.record(measured(0))
-    taken = buffer.take()
-    for sequence in (1, 2, 3):
-        buffer.record(measured(sequence))
-    assert buffer.give_back(taken) == 1
-    assert [event.sequence for event in buffer] == [1, 2, 3]
-
-
-@given(st.integers(1, 30), st.lists(st.sampled_from(["measured", "single", "take", "back"]), max_size=120))
+@given(st.integers(1, 60), st.lists(st.sampled_from(["measured", "single", "a", "b"]), max_size=120))
 def test_order_and_bound_hold_whatever_happens(capacity: int, steps: list[str]) -> None:
-    buffer = EventBuffer(capacity)
-    taken: list[Event] = []
-    recorded = acknowledged = lost = 0
+    buffer = buffer_of(capacity=capacity, groups=("a", "b"))
+    recorded = lost = 0
     for step in steps:
-        if step == "take":
-            acknowledged += len(taken)
-            taken = buffer.take() if buffer else []
-        elif step == "back":
-            lost += buffer.give_back(taken)
-            taken = []
+        if step in ("a", "b"):
+            buffer.acknowledge(step, min(recorded, buffer.acknowledged(step) + 3))
         else:
-            lost += buffer.record(measured(recorded) if step == "measured" else single(recorded))
             recorded += 1
-        sequences = [event.sequence for event in buffer]
-        assert sequences == sorted(sequences)
+            lost += buffer.append([measured(recorded) if step == "measured" else single(recorded)], no_gap)
+        kept = sequences(buffer)
+        assert kept == sorted(kept)
         assert len(buffer) <= capacity
-        assert recorded == acknowledged + len(taken) + len(buffer) + lost
+        acknowledged = min(buffer.acknowledged("a"), buffer.acknowledged("b"))
+        assert recorded <= acknowledged + len(buffer) + lost

@@ -123,6 +123,7 @@ async def everything_we_send() -> list[bytes]:
         site.publish(202, 7300.0, Quality.OVERFLOW)
         site.publish(300, 1.0, Quality.BLOCKED)
         site.publish(1004, 123456.0)
+        site.listener.outstation.flush()
         await master.interrogate()
         await master.interrogate(asdu(101, 6, ioa(0) + b"\x05"))
         await master.answer(interrogation(qualifier=21))

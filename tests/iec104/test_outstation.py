@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
@@ -163,7 +164,7 @@ REFUSED: list[tuple[str, bytes, int]] = [
     ("i30 a group interrogation", interrogation(qualifier=21), 7),
     ("an interrogation with an unused qualifier", interrogation(qualifier=0), 7),
     ("deactivation of no interrogation", interrogation(cause=8), 9),
-    ("i31 counters frozen", asdu(101, 6, ioa(0) + b"\x45"), 7),
+    ("i31 counters frozen and reset", asdu(101, 6, ioa(0) + b"\x85"), 7),
     ("i31 counters reset", asdu(101, 6, ioa(0) + b"\xc5"), 7),
     ("a group of counters", asdu(101, 6, ioa(0) + b"\x01"), 7),
     ("a clock with an invalid tag", asdu(103, 6, ioa(0) + encode_time(UTC_MS, invalid=True)), 7),
@@ -306,6 +307,7 @@ async def test_i30_events_are_not_starved_by_an_interrogation_nor_it_by_them() -
         assert causes == [7, 20]
         for number in range(400):
             site.publish(200, float(number))
+        site.listener.outstation.flush()
         master.confirm = True
         master.supervise()
         order = []
@@ -440,7 +442,7 @@ def times(frames: list[bytes]) -> list[int]:
 class World:
     """An outstation without a socket; its points are those of the fake site."""
 
-    def __init__(self, **plan: int) -> None:
+    def __init__(self, **plan: Any) -> None:
         self.points = table()
         self.events: list[CoreEvent] = []
         self.outstation = Outstation(OutstationPlan("", 0, self.points, **plan), self.events.append)
@@ -453,7 +455,9 @@ class World:
     def publish(self, *numbers: int) -> None:
         point = self.points.by_address[PointAddress(1, 200)]
         for number in numbers:
-            self.outstation.publish(PointChanged(point, float(number), Quality.GOOD, UTC_MS + number, True))
+            changed = PointChanged(point, float(number), Quality.GOOD, UTC_MS + number, True)
+            self.outstation.publish(changed, Now(0, UTC_MS))
+        self.outstation.flush()
 
     @property
     def started(self) -> list[int]:
@@ -540,7 +544,9 @@ def test_a_full_buffer_drops_the_oldest_measured_values_counts_them_and_says_so(
     world = World(event_capacity=10)
     with capture_logs() as lines:
         world.publish(*range(25))
-        assert times(Wire(world.outstation).exchange(STARTDT, 0)) == list(range(15, 25))
+        wire = Wire(world.outstation)
+        assert times(wire.exchange(STARTDT, 0)) == list(range(15, 25))
+        wire.exchange(confirm(1), 1)
     assert world.outstation.events_lost == 15
     assert [line["event"] for line in lines if "buffer" in line["event"]] == [
         "the event buffer is full, the oldest measured values are dropped",
