@@ -23,7 +23,7 @@ from tests.iec104.raw_master import TESTFR, RawMaster, asdu, interrogation, ioa,
 AT = datetime.fromtimestamp(UTC_MS / 1000, tz=UTC)
 
 
-async def test_c104s_client_agrees() -> None:
+async def test_the_client_of_c104_agrees_with_our_outstation() -> None:
     async with running() as site:
         site.publish(200, 7100.0, report=False)
         site.publish(1004, 123456.0, report=False)
@@ -83,7 +83,7 @@ def icspacket_session(port: int) -> dict[str, Any]:
     return seen
 
 
-async def test_icspackets_master_agrees() -> None:
+async def test_the_master_of_icspacket_agrees_with_our_outstation() -> None:
     async with running(FakeSite(table(60))) as site:
         site.publish(200, 7100.0, report=False)
         site.publish(202, 7200.0, Quality.NOT_TOPICAL)
