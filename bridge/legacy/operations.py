@@ -15,7 +15,6 @@ from bridge.legacy import down, inventory, orders, services, triggers, up
 from bridge.legacy.down import refusal
 from bridge.legacy.record import UnitRecord
 from bridge.ocpp201.above import Reply
-from bridge.ocpp201.profile_engine import ChargingProfiles
 from bridge.ocpp201.rpc import CallError, Payload
 
 Answering: TypeAlias = Callable[[UnitRecord, Payload, Reply], None]
@@ -145,7 +144,7 @@ FROM_CSMS: Final = (
     ),
     _csms("ClearCache", "ClearCache", services.clear_cache, "C11", "1:1"),
     _emulated(
-        *("ClearChargingProfile", "", ChargingProfiles.clear_charging_profile, "K10"),
+        *("ClearChargingProfile", "", orders.clear_charging_profile, "K10"),
         "the bridge is the profile engine; the grid limit cannot be cleared: Unknown (K10.FR.08)",
     ),
     _refused("ClearDisplayMessage", UNSUPPORTED, "O05", "no display"),
@@ -162,11 +161,11 @@ FROM_CSMS: Final = (
         "Accepted first, then NotifyReport of all keys and the static model; no summary: NotSupported",
     ),
     _emulated(
-        *("GetChargingProfiles", "", ChargingProfiles.get_charging_profiles, "K09"),
+        *("GetChargingProfiles", "", orders.get_charging_profiles, "K09"),
         "with the grid limit as ChargingStationExternalConstraints",
     ),
     _emulated(
-        *("GetCompositeSchedule", "", ChargingProfiles.get_composite_schedule, "K08"),
+        *("GetCompositeSchedule", "", orders.get_composite_schedule, "K08"),
         "the lowest of all purposes and the grid limit",
     ),
     _refused("GetDisplayMessages", UNSUPPORTED, "O03, O04", "no display"),
@@ -209,7 +208,7 @@ FROM_CSMS: Final = (
         "all of it or Failed with a reason, never a part",
     ),
     _emulated(
-        *("SetChargingProfile", "", ChargingProfiles.set_charging_profile, "K01–K04"),
+        *("SetChargingProfile", "", orders.set_charging_profile, "K01–K04"),
         "the bridge is the profile engine; the outcome is a cap beside the grid limit, and raises nothing",
     ),
     _refused("SetDisplayMessage", UNSUPPORTED, "O01, O02", "no display"),

@@ -29,12 +29,14 @@ def request_start(unit: UnitRecord, request: Payload, reply: Reply) -> None:
         reply(refusal("Rejected", "UnknownEvse", f"the unit has connectors {unit.connector_numbers()}"))
     elif not connector:
         reply(refusal("Rejected", "MissingParam", f"which EVSE? free are {free}"))
-    elif problem := _can_start(unit, connector, tag):
+    elif problem := _can_start(unit, connector, tag) or _unusable(unit, connector, request):
         reply(problem)
     else:
         starts = unit.pending.remote_starts
         until_ms = unit.clock().utc_ms + 1000 * DEFAULT_CONNECTION_TIME_OUT_S
-        starts[str(request["remoteStartId"])] = {"tag": tag.casefold(), "connector": connector, "until_ms": until_ms}
+        kept = {"tag": tag.casefold(), "connector": connector, "until_ms": until_ms}
+        kept["charging_profile"] = request.get("chargingProfile")
+        starts[str(request["remoteStartId"])] = kept
         while len(starts) > MAX_PENDING:
             del starts[next(iter(starts))]
         unit.save()
@@ -63,8 +65,17 @@ def _can_start(unit: UnitRecord, connector: int, tag: str | None) -> Payload | N
     return None
 
 
-def take_remote_start(unit: UnitRecord, connector: int, id_tag: str) -> int | None:
-    """The id of the RequestStartTransaction a new transaction answers, once, while it is not too late (F01.FR.19)."""
+def _unusable(unit: UnitRecord, connector: int, request: Payload) -> Payload | None:
+    """Why the charging profile of a request to start cannot be used, None where it can or there is none (K05)."""
+    charging_profile = request.get("chargingProfile")
+    if charging_profile is None:
+        return None
+    why = unit.smart_charging.profiles.refusal_at_start(connector, charging_profile)
+    return None if why is None else why.answer()
+
+
+def take_remote_start(unit: UnitRecord, transaction: Transaction, connector: int, id_tag: str) -> None:
+    """Give a new transaction the RequestStartTransaction it answers, once, while not too late (F01.FR.19, K05)."""
     now_ms = unit.clock().utc_ms
     for number, start in list(unit.pending.remote_starts.items()):
         if start["until_ms"] < now_ms:
@@ -72,8 +83,11 @@ def take_remote_start(unit: UnitRecord, connector: int, id_tag: str) -> int | No
         elif start["connector"] == connector and start["tag"] == id_tag.casefold():
             del unit.pending.remote_starts[number]
             unit.save()
-            return int(number)
-    return None
+            transaction.remote_start_id = int(number)
+            charging_profile = start.get("charging_profile")
+            if charging_profile is not None:
+                unit.smart_charging.transaction_started(transaction.transaction_id, connector, charging_profile)
+            return
 
 
 def request_stop(unit: UnitRecord, request: Payload, reply: Reply) -> None:
@@ -284,3 +298,23 @@ def booted(unit: UnitRecord) -> None:
     for connector in pending.inoperative:
         if unit.status_of(connector) != "Unavailable":
             unit.ask(down.change_availability(connector, "Inoperative"), lambda _: None)
+
+
+def set_charging_profile(unit: UnitRecord, request: Payload, reply: Reply) -> None:
+    """SetChargingProfile (K01–K04): the bridge is the profile engine of the unit."""
+    unit.smart_charging.answer("SetChargingProfile", request, reply)
+
+
+def clear_charging_profile(unit: UnitRecord, request: Payload, reply: Reply) -> None:
+    """ClearChargingProfile (K10): never the grid limit (K10.FR.08)."""
+    unit.smart_charging.answer("ClearChargingProfile", request, reply)
+
+
+def get_charging_profiles(unit: UnitRecord, request: Payload, reply: Reply) -> None:
+    """GetChargingProfiles (K09): the reports follow the answer."""
+    unit.smart_charging.answer("GetChargingProfiles", request, reply)
+
+
+def get_composite_schedule(unit: UnitRecord, request: Payload, reply: Reply) -> None:
+    """GetCompositeSchedule (K08): the grid limit included."""
+    unit.smart_charging.answer("GetCompositeSchedule", request, reply)

@@ -18,6 +18,7 @@ from bridge.legacy.down import Call
 from bridge.legacy.transactions import Shelf, Transaction, Transactions
 from bridge.legacy.up import ConnectorState, id_token
 from bridge.ocpp201.rpc import CallError, Outcome, Payload
+from bridge.ocpp201.smart_charging import SmartCharging
 from bridge.settings import ChargerEntry, ChargerProfile
 
 ROOM: Final = "units"
@@ -66,6 +67,7 @@ class UnitRecord:
         self,
         entry: ChargerEntry,
         transactions: Transactions,
+        smart_charging: SmartCharging,
         clock: Callable[[], Now],
         post: Callable[[Call, OnOutcome], None],
         forward: Callable[[Call], object],
@@ -75,6 +77,7 @@ class UnitRecord:
         self.serial = entry.serial
         self.dialect = dialect
         self.transactions = transactions
+        self.smart_charging = smart_charging
         self.clock = clock
         self.forward = forward
         self._post = post

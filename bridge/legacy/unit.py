@@ -23,7 +23,7 @@ from bridge.ocpp201.above import Above, Reply
 from bridge.ocpp201.central_system import CentralSystem
 from bridge.ocpp201.meter_values import combined, samples
 from bridge.ocpp201.rpc import NOT_SENT, Call, CallError, NoAnswer, Outcome, Payload, Rpc, WebSocket
-from bridge.ocpp201.smart_charging import ACTIONS, SmartCharging
+from bridge.ocpp201.smart_charging import SmartCharging
 from bridge.ocpp201.timestamps import rfc3339
 from bridge.settings import ChargerEntry
 
@@ -99,7 +99,7 @@ class Unit:
         self._order: Call | None = None
         self._booted = False
         self._active = False
-        self.record = UnitRecord(entry, transactions, clock, self._post, self._forward, dialect)
+        self.record = UnitRecord(entry, transactions, self.smart_charging, clock, self._post, self._forward, dialect)
         self._newest: dict[int, tuple[MeterSampled, int]] = {}
         self._noted: set[tuple[str, ...]] = set()
         self._configuring: asyncio.TimerHandle | None = None
@@ -131,10 +131,7 @@ class Unit:
 
     def from_above(self, action: str, payload: Payload, reply: Reply) -> None:
         """Act on a request of the central system as the table of operations says."""
-        if action in ACTIONS:
-            self.smart_charging.answer(action, payload, reply)
-        else:
-            operations.from_above(self.record, action, payload, reply)
+        operations.from_above(self.record, action, payload, reply)
 
     def _post(self, call: down.Call, on_outcome: Callable[[Outcome], None]) -> None:
         self._rpc.post(*call, on_outcome)
@@ -361,7 +358,7 @@ class Unit:
     def _attribute(self, transaction: Transaction, message: Payload) -> None:
         """Note what a new transaction goes back to: the remote start or reservation it answers, and its register."""
         connector, id_tag = transaction.connector or 1, message["idTag"]
-        transaction.remote_start_id = orders.take_remote_start(self.record, connector, id_tag)
+        orders.take_remote_start(self.record, transaction, connector, id_tag)
         orders.use_reservation(self.record, connector, id_tag, message.get("reservationId"))
         self._begin_register(transaction)
 

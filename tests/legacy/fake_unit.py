@@ -19,6 +19,7 @@ from websockets.typing import Subprotocol
 
 from bridge.core.messages import Event
 from bridge.core.quantities import Now
+from bridge.legacy.dialects import OCPP15, Dialect
 from bridge.legacy.down import Call
 from bridge.legacy.hello import hello_connection
 from bridge.legacy.quarantine import Quarantine
@@ -64,6 +65,13 @@ def assert_valid(call: Call) -> Call:
     return call
 
 
+def valid_response(action: str, payload: Payload) -> Payload:
+    """Hold a response to a CSMS against the JSON schema of OCPP 2.0.1, formats included."""
+    schema = json.loads(SCHEMAS.joinpath(f"{action}Response.json").read_text("utf-8-sig"))
+    jsonschema_rs.Draft7Validator(schema, validate_formats=True).validate(json.loads(json.dumps(payload)))
+    return payload
+
+
 class StrictCentralSystem(CentralSystem):
     """The embedded central system, which notes what it was sent and refuses to be sent anything invalid."""
 
@@ -107,9 +115,21 @@ class FakeUnit:
         return {"status": "Accepted"}
 
     def get_configuration(self, payload: Payload) -> Payload:
-        known = {key: self.configuration[key] for key in payload["key"] if key in self.configuration}
-        rows = [{"key": key, "readonly": False, "value": value} for key, value in known.items()]
-        return {"configurationKey": rows, "unknownKey": [key for key in payload["key"] if key not in known]}
+        asked = payload.get("key", list(self.configuration))
+        known = {key: self.configuration[key] for key in asked if key in self.configuration}
+        rows = [{"key": key, "readonly": key == "ChargePointId", "value": value} for key, value in known.items()]
+        return {"configurationKey": rows, "unknownKey": [key for key in asked if key not in known]}
+
+    def obey(self) -> None:
+        """Accept whatever the fifteen operations of OCPP 1.5 ask."""
+        accepted = (
+            *("CancelReservation", "ChangeAvailability", "ClearCache", "DataTransfer", "RemoteStartTransaction"),
+            *("RemoteStopTransaction", "ReserveNow", "Reset", "SendLocalList", "UnlockConnector"),
+        )
+        self.answers.update({action: lambda _: {"status": "Accepted"} for action in accepted})
+        self.answers["GetDiagnostics"] = lambda _: {"fileName": "S4-0001.log"}
+        self.answers["GetLocalListVersion"] = lambda _: {"listVersion": 7}
+        self.answers["UpdateFirmware"] = lambda _: {}
 
     async def call(self, action: str, payload: object, message_id: str | None = None) -> Any:
         message_id = message_id or f"u{next(self._numbers)}"
@@ -139,8 +159,9 @@ class FakeUnit:
 class Bench:
     """A real listener with one unit's serial on its list, and everything it submits."""
 
-    def __init__(self, entry: ChargerEntry, call_timeout_s: float) -> None:
+    def __init__(self, entry: ChargerEntry, call_timeout_s: float, dialect: Dialect = OCPP15) -> None:
         self.entry = entry
+        self.dialect = dialect
         self.events: list[Event] = []
         self.moved_ms = 0
         self.shelf = MemoryShelf()
@@ -150,15 +171,15 @@ class Bench:
         self.call_timeout_s = call_timeout_s
         self.units: list[Unit] = []
         self.failures: list[object] = []
-        assert entry.profile.hello is not None
+        hellos = [entry.profile.hello] if entry.profile.hello else []
         self.server = Server(
             "127.0.0.1",
             0,
             {entry.serial: entry},
-            {"ocpp1.5": self._unit},
+            {dialect.subprotocol: self._unit},
             self.events.append,
             self.clock,
-            hello_connection([entry.profile.hello], deadline_s=2),
+            hello_connection(hellos, deadline_s=2),
         )
 
     def clock(self) -> Now:
@@ -173,6 +194,7 @@ class Bench:
             self.quarantine,
             self.events.append,
             self.clock,
+            dialect=self.dialect,
             call_timeout_s=self.call_timeout_s,
         )
         self.units.append(unit)
@@ -191,16 +213,28 @@ class Bench:
 
         return noting
 
+    async def ask(self, action: str, payload: Payload) -> Any:
+        """Ask the connected unit what its CSMS asks; the answer is checked against the schemas of OCPP 2.0.1."""
+        assert_valid(Call(action, payload))
+        answered: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self.units[-1].from_above(action, payload, answered.set_result)
+        answer = await asyncio.wait_for(answered, 5)
+        return answer if isinstance(answer, CallError) else valid_response(action, answer)
+
     def of(self, kind: type[Any]) -> list[Any]:
         return [event for event in self.events if isinstance(event, kind)]
 
     @asynccontextmanager
-    async def unit(self, hello: bytes = b"S4HELLO SN=S4-0001 FW=2016.1\r\n") -> AsyncIterator[FakeUnit]:
+    async def unit(self, hello: bytes | None = None) -> AsyncIterator[FakeUnit]:
+        pattern = self.entry.profile.hello or ""
+        said = pattern.replace("<serial>", self.entry.serial).replace("<version>", "2016.1")
+        hello = said.encode().decode("unicode_escape").encode() if hello is None else hello
         link = socket.create_connection(("127.0.0.1", self.server.port))
         link.sendall(hello)
         link.setblocking(False)
-        uri = f"ws://127.0.0.1:{self.server.port}/"
-        websocket = await connect(uri, sock=link, subprotocols=[Subprotocol("ocpp1.5")], compression=None)
+        uri = f"ws://127.0.0.1:{self.server.port}/{'' if hello else self.entry.serial}"
+        subprotocols = [Subprotocol(self.dialect.subprotocol)]
+        websocket = await connect(uri, sock=link, subprotocols=subprotocols, compression=None)
         unit = FakeUnit(websocket)
         try:
             yield unit
@@ -227,8 +261,10 @@ def s4_entry(**changes: Any) -> ChargerEntry:
 
 
 @asynccontextmanager
-async def running(entry: ChargerEntry | None = None, call_timeout_s: float = 5.0) -> AsyncIterator[Bench]:
-    bench = Bench(entry or s4_entry(), call_timeout_s)
+async def running(
+    entry: ChargerEntry | None = None, call_timeout_s: float = 5.0, dialect: Dialect = OCPP15
+) -> AsyncIterator[Bench]:
+    bench = Bench(entry or s4_entry(), call_timeout_s, dialect)
     await bench.server.open()
     try:
         yield bench
