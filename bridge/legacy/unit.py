@@ -10,7 +10,7 @@ from typing import Any, Final, TypeAlias
 
 import structlog
 
-from bridge.core.messages import Answer, ChargerBooted, Event, LimitAnswered, MeterSampled, SessionChanged, SetLimit
+from bridge.core.messages import Answer, ChargerBooted, Event, LimitAnswered, MeterSampled, SessionChanged, SetFloor, SetLimit
 from bridge.core.quantities import Now
 from bridge.legacy import down, operations, orders, services, up
 from bridge.legacy.dialects import OCPP15, Dialect, DialectSchemas, Unreadable, instant, read
@@ -19,10 +19,21 @@ from bridge.legacy.readings import meter_readings
 from bridge.legacy.record import UnitRecord
 from bridge.legacy.transactions import Transaction, Transactions
 from bridge.legacy.up import Untranslatable
-from bridge.ocpp201.above import Above, Reply
+from bridge.ocpp201.above import Above, OnAnswer, Reply
 from bridge.ocpp201.central_system import CentralSystem
 from bridge.ocpp201.meter_values import combined, samples
-from bridge.ocpp201.rpc import NOT_SENT, Call, CallError, NoAnswer, Outcome, Payload, Rpc, WebSocket
+from bridge.ocpp201.rpc import (
+    NOT_SENT,
+    UNANSWERED,
+    Call,
+    CallError,
+    Deferred,
+    NoAnswer,
+    Outcome,
+    Payload,
+    Rpc,
+    WebSocket,
+)
 from bridge.ocpp201.smart_charging import SmartCharging
 from bridge.ocpp201.timestamps import rfc3339
 from bridge.settings import ChargerEntry
@@ -31,10 +42,11 @@ CONFIGURE_AFTER_S: Final = 1.0  # the first limit after a boot goes before the s
 STOP_MAY_FOLLOW_S: Final = 30.0  # a unit may say Available before it says StopTransaction
 FORGET_AFTER_SAMPLES: Final = 3
 MAX_NOTES: Final = 64
+ANSWER_WITHIN_S: Final = 5.0  # then the bridge answers in the place of the central system
 INVALID: Final[Payload] = {"idTokenInfo": {"status": "Invalid"}}  # where the central system does not say
 _CLOSE_POLICY_VIOLATION: Final = 1008
 
-Handler: TypeAlias = Callable[[Payload], Payload | Untranslatable]
+Handler: TypeAlias = Callable[[Payload], Payload | Untranslatable | Deferred]
 
 log = structlog.get_logger(__name__)
 
@@ -42,10 +54,12 @@ log = structlog.get_logger(__name__)
 class Unit:
     """A connected unit; a `Session` of `bridge.ocpp201.server`.
 
-    Every request of the unit is read tolerantly, translated (`up`), answered by the central system and answered back in
-    the unit's dialect (`down`); what cannot be is quarantined whole and answered all the same. Submits ChargerBooted,
-    MeterSampled, SessionChanged and, for every `set_limit`, exactly one LimitAnswered. Only actions of its dialect are
-    ever sent to it.
+    Every request of the unit is read tolerantly, translated (`up`), handed to what stands `above` and answered back in
+    the unit's dialect (`down`): once it cannot be lost any more, and where the answer matters by what the central
+    system says in time or the embedded one in its place. What cannot be translated is quarantined whole and answered
+    all the same. With `stop_refused` a transaction whose idTag is refused later is stopped (E05). Submits
+    ChargerBooted, MeterSampled, SessionChanged and, for every `set_limit`, exactly one LimitAnswered. Only actions of
+    its dialect are ever sent to it.
     """
 
     def __init__(
@@ -62,6 +76,8 @@ class Unit:
         smart_charging: SmartCharging | None = None,
         dialect: Dialect = OCPP15,
         call_timeout_s: float = 10.0,
+        answer_within_s: float = ANSWER_WITHIN_S,
+        stop_refused: bool = True,
     ) -> None:
         self.serial = entry.serial
         self._entry = entry
@@ -69,6 +85,8 @@ class Unit:
         self._central_system = central_system
         self._above: Above = above or central_system
         self.smart_charging = smart_charging or SmartCharging(entry, submit, clock)
+        self._answer_within_s = answer_within_s
+        self._stop_refused = stop_refused
         self._transactions = transactions
         self._quarantine = quarantine
         self._submit = submit
@@ -136,6 +154,10 @@ class Unit:
     def _post(self, call: down.Call, on_outcome: Callable[[Outcome], None]) -> None:
         self._rpc.post(*call, on_outcome)
 
+    def set_floor(self, effect: SetFloor) -> None:
+        """A legacy unit has no leases: its limit holds until another comes."""
+        self._submit(LimitAnswered(self.serial, effect.order, Answer.REFUSED))
+
     def set_limit(self, effect: SetLimit) -> None:
         """Write the limit and read it back; an older order that still waits is superseded and answered NOT_SENT."""
         if self._order is not None:
@@ -180,8 +202,8 @@ class Unit:
             seq_no = self._transactions.take_seq_no(transaction)
             self._forward(up.charging_rate_changed(transaction, seq_no, self._clock().utc_ms))
 
-    def _answer(self, action: str, payload: Payload) -> Payload | CallError:
-        """Answer one request of the unit; none of them waits for anything."""
+    def _answer(self, action: str, payload: Payload) -> Payload | CallError | Deferred:
+        """Answer one request of the unit, now or later."""
         message = self._dialect.from_unit.get(action)
         if message is None:
             return CallError("NotSupported", f"{action} is for the central system to send")
@@ -209,16 +231,75 @@ class Unit:
         text = frame.decode(errors="backslashreplace")
         self._quarantine.keep(self.serial, f"{error.code}: {error.description}", text, self._clock())
 
-    def _forward(self, call: down.Call, connector: int = 1) -> Payload | None:
-        """Hand a translated request on; None if it is refused. Its meter values are telemetry like any station's."""
-        response = self._central_system.answer(self.serial, *call)
+    def _forward(
+        self,
+        call: down.Call,
+        connector: int = 1,
+        on_answer: OnAnswer | None = None,
+        on_kept: Callable[[bool], None] | None = None,
+    ) -> None:
+        """Hand a translated request on. Its meter values are telemetry like any station's."""
+
+        def answered(outcome: Outcome) -> None:
+            if isinstance(outcome, CallError):
+                why = f"{call.action} refused by the central system: {outcome.code} {outcome.description}"
+                self._quarantine.keep(self.serial, why, json.dumps(call), self._clock())
+            if on_answer is not None:
+                on_answer(outcome)
+
+        self._above.request(self.serial, *call, answered, on_kept)
         if "meterValue" in call.payload:
             self._sampled(connector, call.payload["meterValue"], offline=call.payload.get("offline", False))
-        if isinstance(response, CallError):
-            why = f"{call.action} refused by the central system: {response.code} {response.description}"
-            self._quarantine.keep(self.serial, why, json.dumps(call), self._clock())
-            return None
-        return response
+
+    def _said_at_once(self, call: down.Call) -> Payload | None:
+        """Hand a request on and return what is answered without waiting, None if nothing is."""
+        said: list[Outcome] = []
+        self._forward(call, on_answer=said.append)
+        return said[0] if said and isinstance(said[0], dict) else None
+
+    def _tell(self, calls: list[down.Call], connector: int = 1, response: Payload | None = None) -> Payload | Deferred:
+        """Hand requests on and answer the unit once the last of them, and with it all, cannot be lost any more."""
+        if not calls:
+            return response or {}
+        for call in calls[:-1]:
+            self._forward(call, connector)
+        deferred = Deferred()
+        self._forward(calls[-1], connector, on_kept=lambda _: deferred.settle(response or {}))
+        return deferred
+
+    def _ask(
+        self,
+        call: down.Call,
+        respond: Callable[[Payload | None], Payload],
+        connector: int = 1,
+        late: Callable[[Payload], None] | None = None,
+    ) -> Deferred:
+        """Answer the unit by what the central system says in time, else by what the embedded one says in its place.
+
+        `respond` forms the answer, from None where the request is refused; `late` is shown what comes too late.
+        """
+        deferred, timers = Deferred(), list[asyncio.TimerHandle]()
+
+        def answered(outcome: Outcome) -> None:
+            for timer in timers:
+                timer.cancel()
+            if deferred.settled:
+                if late is not None and isinstance(outcome, dict):
+                    late(outcome)
+                return
+            if isinstance(outcome, NoAnswer):
+                outcome = self._central_system.answer(self.serial, *call)
+            deferred.settle(respond(None if isinstance(outcome, CallError) else outcome))
+
+        def kept(soon: bool) -> None:
+            if soon:
+                later = asyncio.get_running_loop().call_later
+                timers.append(later(self._answer_within_s, answered, UNANSWERED))
+            else:
+                answered(UNANSWERED)
+
+        self._forward(call, connector, answered, kept)
+        return deferred
 
     def _sampled(self, connector: int, meter_value: list[dict[str, Any]], *, offline: bool) -> None:
         """Submit what was metered at one connector, added to what its neighbours last said; 0 is the main meter."""
@@ -238,9 +319,15 @@ class Unit:
         call = up.boot_notification(message, self.serial, self._entry.profile, reason)
         if isinstance(call, Untranslatable):
             log.warning("unit refused", unit=self.serial, why=call.why)
+            event = {"type": "IdentityMismatch", "timestamp": rfc3339(self._clock().utc_ms), "techInfo": call.why[:255]}
+            self._forward(down.Call("SecurityEventNotification", event))
             self._closing = asyncio.get_running_loop().create_task(self.close(_CLOSE_POLICY_VIOLATION, "identity"))
             return call
-        response = self._forward(call)
+        response = self._said_at_once(call)
+        if self._above is not self._central_system:
+            # Whatever a CSMS says, the unit goes on: all it says is kept until the CSMS accepts its boot (B02.FR.03).
+            locally = self._central_system.answer(self.serial, *call)
+            response = None if isinstance(locally, CallError) else locally
         if response is None:
             return down.boot_refusal(self._dialect, rfc3339(self._clock().utc_ms))
         if response["status"] == "Accepted":
@@ -289,22 +376,18 @@ class Unit:
             log.warning("unit does not sample as ordered", unit=self.serial, holds=different)
 
     def _heartbeat(self, _message: Payload) -> Payload:
-        response = self._forward(up.heartbeat()) or {"currentTime": rfc3339(self._clock().utc_ms)}
-        return down.heartbeat_answer(response)
+        now = {"currentTime": rfc3339(self._clock().utc_ms)}
+        return down.heartbeat_answer(self._said_at_once(up.heartbeat()) or now)
 
-    def _authorize(self, message: Payload) -> Payload:
-        return down.authorize_answer(self._dialect, self._authorized(message["idTag"]))
+    def _authorize(self, message: Payload) -> Deferred:
+        call = up.authorize(self.record.token_of(message["idTag"]))
+        return self._ask(call, lambda said: down.authorize_answer(self._dialect, said or INVALID))
 
-    def _authorized(self, id_tag: str) -> Payload:
-        """What the central system says of an idTag; where it says nothing, Invalid."""
-        return self._forward(up.authorize(self.record.token_of(id_tag))) or INVALID
-
-    def _status_notification(self, message: Payload) -> Payload:
+    def _status_notification(self, message: Payload) -> Payload | Deferred:
         received_ms = self._clock().utc_ms
         mint = self._transactions.mint_event_id
         connectors, connector = self.record.connectors, message["connectorId"]
-        for call in up.status_notification(self._dialect, message, received_ms, connectors, mint):
-            self._forward(call)
+        calls = up.status_notification(self._dialect, message, received_ms, connectors, mint)
         connectors[connector] = up.connector_state(self._dialect, message)
         if connectors[connector].status in orders.DOWN:
             orders.remove_reservations(self.record, connector)
@@ -312,9 +395,9 @@ class Unit:
         state = self._dialect.charging_states.get(message["status"])
         if transaction is not None and state is not None:
             seq_no = self._transactions.take_seq_no(transaction)
-            self._forward(up.charging_state_changed(message, state, transaction, seq_no, received_ms))
+            calls.append(up.charging_state_changed(message, state, transaction, seq_no, received_ms))
         self._expect_stop(connector, connectors[connector].status)
-        return {}
+        return self._tell(calls)
 
     def _expect_stop(self, connector: int, status: str) -> None:
         """Give up a transaction whose connector is Available and whose stop does not come."""
@@ -333,7 +416,7 @@ class Unit:
             self._forward(up.transaction_abandoned(transaction, seq_no, self._clock().utc_ms))
             self._follow_session()
 
-    def _start_transaction(self, message: Payload) -> Payload | Untranslatable:
+    def _start_transaction(self, message: Payload) -> Payload | Untranslatable | Deferred:
         received_ms = self._clock().utc_ms
         connector = message["connectorId"] or 1
         raw = message.get("timestamp")
@@ -344,16 +427,31 @@ class Unit:
         if start is None:
             return Untranslatable("too many open transactions")
         if not start.is_new:
-            return down.start_answer(self._dialect, start.transaction.number, self._authorized(message["idTag"]))
+            call = up.authorize(self.record.token_of(message["idTag"]))
+            return self._ask(call, partial(self._started, start.transaction))
         if start.left_open is not None:
             self._abandon(start.left_open)
         self._attribute(start.transaction, message)
         seq_no = self._transactions.take_seq_no(start.transaction)
         token = self.record.token_of(message["idTag"])
         call = up.transaction_started(message, start.transaction, token, seq_no, received_ms)
-        response = self._forward(call, connector)
+        answer = self._ask(
+            call, partial(self._started, start.transaction), connector, partial(self._said_late, start.transaction)
+        )
         self._follow_session()
-        return down.start_answer(self._dialect, start.transaction.number, response or INVALID)
+        return answer
+
+    def _started(self, transaction: Transaction, said: Payload | None) -> Payload:
+        return down.start_answer(self._dialect, transaction.number, said or INVALID)
+
+    def _said_late(self, transaction: Transaction, response: Payload) -> None:
+        """Stop a transaction whose idTag was let through here and is refused by the CSMS (E05, StopTxOnInvalidId)."""
+        status = response.get("idTokenInfo", {"status": "Accepted"})["status"]
+        if status != "Accepted" and self._stop_refused and not transaction.ended:
+            log.warning("idTag refused too late: stopping", unit=self.serial, number=transaction.number, status=status)
+            transaction.stop_cause = "DeAuthorized"
+            self._transactions.save(transaction)
+            self._rpc.post(*down.remote_stop_transaction(transaction.number), lambda _: None)
 
     def _attribute(self, transaction: Transaction, message: Payload) -> None:
         """Note what a new transaction goes back to: the remote start or reservation it answers, and its register."""
@@ -367,7 +465,7 @@ class Unit:
         if self._entry.profile.sampling.meter == "session":
             transaction.base_wh = self.record.pending.registers_wh.get(str(transaction.connector or 1), 0)
 
-    def _meter_values(self, message: Payload) -> Payload:
+    def _meter_values(self, message: Payload) -> Payload | Deferred:
         received_ms = self._clock().utc_ms
         readings = meter_readings(message["values"])
         if readings.unreadable:
@@ -386,10 +484,10 @@ class Unit:
         for call in calls:
             if "meterValue" in call.payload:
                 self.record.meter_values[connector] = (call.payload["meterValue"], self._clock().monotonic_ms)
-            self._forward(call, connector)
+        answer = self._tell(calls, connector)
         if transaction is not None:
             self._follow_session()
-        return {}
+        return answer
 
     def _transaction_of(self, connector: int, number: int | None) -> Transaction | None:
         """The transaction a sample belongs to: the one it names, else the open one of its connector.
@@ -414,7 +512,7 @@ class Unit:
         seq_no = self._transactions.take_seq_no(transaction)
         self._forward(up.transaction_recovered(transaction, seq_no, self._clock().utc_ms))
 
-    def _stop_transaction(self, message: Payload) -> Payload | Untranslatable:
+    def _stop_transaction(self, message: Payload) -> Payload | Untranslatable | Deferred:
         received_ms = self._clock().utc_ms
         readings = meter_readings(message.get("transactionData", []))
         if readings.unreadable:
@@ -440,11 +538,15 @@ class Unit:
             self.record.pending.registers_wh[str(transaction.connector or 1)] = reached_wh
             self.record.save()
         call = up.transaction_ended(self._dialect, message, sets, transaction, token, seq_no, received_ms)
-        response = self._forward(call if is_known else up.recovered_ended(call), transaction.connector or 1) or {}
+        answer = self._ask(
+            call if is_known else up.recovered_ended(call),
+            lambda said: down.stop_answer(self._dialect, said or {}),
+            transaction.connector or 1,
+        )
         self._newest.pop(transaction.connector or 1, None)
         self.record.meter_values.pop(transaction.connector or 1, None)
         self._follow_session()
-        return down.stop_answer(self._dialect, response)
+        return answer
 
     def _only_open(self, message: Payload) -> Transaction | None:
         """The one open transaction, if an unknown stop can be meant for it: same idTag, meter not below its start."""
@@ -466,18 +568,16 @@ class Unit:
         if not active:
             orders.reset_if_idle(self.record)
 
-    def _data_transfer(self, message: Payload) -> Payload | Untranslatable:
+    def _data_transfer(self, message: Payload) -> Untranslatable | Deferred:
         call = up.data_transfer(message)
         if isinstance(call, Untranslatable):
             return call
-        return down.data_transfer_answer(self._forward(call) or {"status": "Rejected"})
+        return self._ask(call, lambda said: down.data_transfer_answer(said or {"status": "Rejected"}))
 
-    def _diagnostics_status(self, message: Payload) -> Payload:
+    def _diagnostics_status(self, message: Payload) -> Payload | Deferred:
         request_id = services.log_status(self.record, self._dialect.upload_status[message["status"]])
-        self._forward(up.log_status_notification(self._dialect, message, request_id))
-        return {}
+        return self._tell([up.log_status_notification(self._dialect, message, request_id)])
 
-    def _firmware_status(self, message: Payload) -> Payload:
+    def _firmware_status(self, message: Payload) -> Payload | Deferred:
         request_id = services.firmware_status(self.record, self._dialect.firmware_status[message["status"]])
-        self._forward(up.firmware_status_notification(self._dialect, message, request_id))
-        return {}
+        return self._tell([up.firmware_status_notification(self._dialect, message, request_id)])
