@@ -19,6 +19,7 @@ from bridge.core.messages import (
     LimitChanged,
     LinkStateChanged,
     PointChanged,
+    SetFloor,
     SetLimit,
     Terminate,
 )
@@ -26,7 +27,8 @@ from bridge.core.status import describe
 from bridge.engine import Engine
 from bridge.iec104.c104_stack import C104Stack
 from bridge.iec104.listener import Listener
-from bridge.iec104.outstation import OutstationPlan
+from bridge.iec104.outstation import OutstationPlan, RedundancyGroup
+from bridge.iec104.scans import Flutter
 from bridge.legacy.hello import hello_connection
 from bridge.legacy.quarantine import Quarantine
 from bridge.legacy.transactions import Transactions
@@ -74,16 +76,31 @@ class App:
         self.web = WebServer(create_app(self.status, lambda: self.ready), settings.http.host, settings.http.port)
 
     def _new_outstation(self) -> Listener | C104Stack:
-        wanted, timers = self._settings.iec104, self._settings.iec104.profile.timers
+        wanted, dso, limits = self._settings.iec104, self._settings.iec104.profile, self._settings.iec104.limits
         outstation_plan = OutstationPlan(
             host=wanted.host,
             port=wanted.port,
             points=self._plan.points,
-            k=timers.k,
-            w=timers.w,
-            t1_s=timers.t1_s,
-            t2_s=timers.t2_s,
-            t3_s=timers.t3_s,
+            k=dso.timers.k,
+            w=dso.timers.w,
+            t1_s=dso.timers.t1_s,
+            t2_s=dso.timers.t2_s,
+            t3_s=dso.timers.t3_s,
+            max_connections=limits.connections,
+            start_stop_per_minute=limits.start_stop_per_minute,
+            groups=tuple(
+                RedundancyGroup(group.name, frozenset(group.addresses), frozenset(group.fingerprints))
+                for group in wanted.groups
+            ),
+            select_timeout_s=dso.select_timeout_s,
+            requires_time_tag=dso.time_tags == "required",
+            time_zone=dso.time_zone,
+            clock_by_control_centre=dso.clock == "control_centre",
+            clock_offset_limit_s=dso.clock_offset_limit_s,
+            spontaneous_tagged=dso.spontaneous == "tagged",
+            interrogation_tagged=dso.interrogation == "tagged",
+            sequence_of_objects=dso.sequence_of_objects,
+            flutter=None if dso.flutter is None else Flutter(**dso.flutter.model_dump()),
         )
         stack: Callable[..., Listener | C104Stack] = C104Stack if wanted.stack == "c104" else Listener
         return stack(outstation_plan, self.engine.submit, system_clock)
@@ -195,6 +212,9 @@ class App:
                 case SetLimit():
                     log.info("order", charger=effect.serial, limit_w=effect.limit_w, order=effect.order)
                     self.chargers.set_limit(effect)
+                case SetFloor():
+                    log.info("floor", charger=effect.serial, limit_w=effect.limit_w, order=effect.order)
+                    self.chargers.set_floor(effect)
                 case Confirm():
                     if effect.reason is None:
                         log.info("setpoint accepted", command=effect.command)

@@ -22,19 +22,19 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, EnvSettingsSource, InitSettingsSource, SettingsConfigDict
 
 from bridge.core.plan import ChargerPlan, Offline, OnReturn, Plan
-from bridge.core.points import Point, PointAddress, PointKind, PointTable, Signal
+from bridge.core.points import Point
+from bridge.dso_profile import CHARGER_IOA_STRIDE, MAX_IOA, DsoFallback, DsoProfile, point_table
 
 PREFIX = "GRIDLIMIT_"
 SHIPPED_PROFILES = Path(__file__).parent / "profiles"
-CHARGER_IOA_STRIDE = 10
 STALE_AFTER_SAMPLES = 3
 MAX_FILE_BYTES = 4_000_000
 MAX_DEPTH = 8
-MAX_IOA = 0xFF_FFFF
 MAX_TRANSLATED_SERIAL = 25  # OCPP 2.0.1 ChargingStationType.serialNumber
 
 KeyPath = tuple[Hashable, ...]
 ModelT = TypeVar("ModelT", bound=BaseModel)
+SectionT = TypeVar("SectionT", bound=BaseModel)
 
 PowerW = Annotated[int, Field(ge=0, le=1_000_000_000)]
 Seconds = Annotated[float, Field(ge=0, le=366 * 86_400, allow_inf_nan=False)]
@@ -225,74 +225,6 @@ class ChargerProfile(_Section):
         return limit
 
 
-class Timers(_Section):
-    """Windows k and w (frames) and timers t0–t3 (seconds), IEC 60870-5-104 §5.5 and §9.6."""
-
-    k: Annotated[int, Field(ge=1, le=32_767)] = 12
-    w: Annotated[int, Field(ge=1, le=32_767)] = 8
-    t0_s: Annotated[int, Field(ge=1, le=255)] = 10
-    t1_s: Annotated[int, Field(ge=1, le=255)] = 15
-    t2_s: Annotated[int, Field(ge=1, le=255)] = 10
-    t3_s: Annotated[int, Field(ge=1, le=172_800)] = 20
-
-    @field_validator("w")
-    @classmethod
-    def _w_within_k(cls, w: int, info: ValidationInfo) -> int:
-        if w > info.data.get("k", w):
-            raise ValueError("must not exceed k, or the control centre stops sending: at most two thirds of k is usual")
-        return w
-
-    @field_validator("t2_s")
-    @classmethod
-    def _t2_before_t1(cls, t2_s: int, info: ValidationInfo) -> int:
-        if t2_s >= info.data.get("t1_s", t2_s + 1):
-            raise ValueError("must be shorter than t1_s, or the control centre closes before it is acknowledged")
-        return t2_s
-
-
-class PointRow(_Section):
-    """One row of a DSO profile. The deadband is in `unit`; the address of a charger point is that of charger 0."""
-
-    ioa: Annotated[int, Field(ge=1, le=MAX_IOA)]
-    kind: Annotated[PointKind, Field(strict=False)]
-    signal: Annotated[Signal, Field(strict=False)]
-    name: str = ""
-    unit: str = ""
-    deadband: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
-
-    @field_validator("signal")
-    @classmethod
-    def _signal_is_of_its_kind(cls, signal: Signal, info: ValidationInfo) -> Signal:
-        if info.data.get("kind", _kind(signal)) is not _kind(signal):
-            raise ValueError(f"is of kind {_kind(signal).value}")
-        return signal
-
-
-class DsoProfile(_Section):
-    """What was agreed with a DSO: the points of the site and of each charger, timers, and how old a time tag may be."""
-
-    site: list[PointRow]
-    charger: list[PointRow]
-    timers: Timers = Timers()
-    time_tag_window_s: Annotated[Seconds, Field(gt=0)] = 10.0
-
-    @field_validator("site")
-    @classmethod
-    def _site_has_a_setpoint(cls, rows: list[PointRow]) -> list[PointRow]:
-        if wrong := [row.signal.value for row in rows if _is_charger_signal(row.signal)]:
-            raise ValueError(f"belongs under `charger`: {', '.join(wrong)}")
-        if Signal.LIMIT_SETPOINT not in {row.signal for row in rows}:
-            raise ValueError("has no limit_setpoint: without it no limit can be received")
-        return rows
-
-    @field_validator("charger")
-    @classmethod
-    def _charger_rows_are_of_chargers(cls, rows: list[PointRow]) -> list[PointRow]:
-        if wrong := [row.signal.value for row in rows if not _is_charger_signal(row.signal)]:
-            raise ValueError(f"belongs under `site`: {', '.join(wrong)}")
-        return rows
-
-
 class Site(_Section):
     """The site. `at_start_w` holds until the first setpoint ever (default: capacity). No `id_tags`: all may charge."""
 
@@ -318,8 +250,56 @@ class Site(_Section):
         return min_limit_w
 
 
+class RedundancyGroup(_Section):
+    """The control centres of one group: their IP addresses, and the SHA-256 of their certificates in hex with TLS."""
+
+    name: Annotated[str, Field(min_length=1, max_length=50)]
+    addresses: list[str] = []
+    fingerprints: list[Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]] = []
+
+    @field_validator("addresses")
+    @classmethod
+    def _addresses_are_of_hosts(cls, addresses: list[str]) -> list[str]:
+        try:
+            return [str(ipaddress.ip_address(address)) for address in addresses]
+        except ValueError as error:
+            raise ValueError(f"must be IP addresses: {error}") from None
+
+
+class Tls(_Section):
+    """TLS after IEC 62351-3: our certificate and key, who signs those of control centres, and which are revoked (PEM).
+
+    Relative paths count from the folder of the configuration file. The files are read anew when they change.
+    """
+
+    certificate: Annotated[Path, Field(strict=False)]
+    key: Annotated[Path, Field(strict=False)]
+    authorities: Annotated[Path, Field(strict=False)]
+    revocation_list: Annotated[Path, Field(strict=False)] | None = None
+    minimum_version: Literal["1.2", "1.3"] = "1.2"
+    expiry_alarm_days: Annotated[int, Field(ge=1, le=3_650)] = 30
+
+
+class ConnectionLimits(_Section):
+    """What is borne of control centres: connections in all, and of each source address within a minute.
+
+    Who asks for more `unknown_addresses_per_minute`, or is in no group, is shut out for `back_off_s`.
+    """
+
+    connections: Annotated[int, Field(ge=1, le=1_000)] = 8
+    connections_per_address: Annotated[int, Field(ge=1, le=1_000)] = 4
+    start_stop_per_minute: Annotated[int, Field(ge=1, le=1_000_000)] = 60
+    commands_per_minute: Annotated[int, Field(ge=1, le=10_000_000)] = 60_000
+    unknown_addresses_per_minute: Annotated[int, Field(ge=1, le=1_000_000)] = 10
+    back_off_s: Seconds = 60.0
+
+
 class Iec104(_Section):
-    """The outstation: where it listens (port 0: any free one), its common address, and the DSO profile read for it."""
+    """The outstation: where it listens (port 0: any free one), its common address, and the DSO profile read for it.
+
+    Without `groups` anybody may connect. `deciding_group` names the one whose setpoint holds; otherwise the lowest of
+    all groups does. Beyond this machine it listens with `tls`, or in the clear where `insecure` says so.
+    """
 
     host: Host = "127.0.0.1"
     port: Port = 2404
@@ -327,6 +307,36 @@ class Iec104(_Section):
     stack: Literal["native", "c104"] = "native"
     dso_profile: ProfileName = "default"
     profile: DsoProfile
+    groups: Annotated[list[RedundancyGroup], Field(max_length=16)] = []
+    deciding_group: str | None = Field(None, validate_default=True)
+    tls: Tls | None = None
+    insecure: bool = Field(default=False, validate_default=True)
+    limits: ConnectionLimits = ConnectionLimits()
+
+    @field_validator("deciding_group")
+    @classmethod
+    def _deciding_group_is_one(cls, name: str | None, info: ValidationInfo) -> str | None:
+        names = [group.name for group in info.data.get("groups", [])]
+        if len(set(names)) != len(names):
+            raise ValueError("cannot be told: two groups have one name")
+        if name is not None and name not in names:
+            raise ValueError(f"is no group: {_one_of(name, names)}")
+        return name
+
+    @field_validator("tls")
+    @classmethod
+    def _c104_speaks_no_tls_here(cls, tls: Tls | None, info: ValidationInfo) -> Tls | None:
+        if tls is not None and info.data.get("stack") == "c104":
+            raise ValueError("is spoken by stack: native only")
+        return tls
+
+    @field_validator("insecure")
+    @classmethod
+    def _plain_tcp_is_said(cls, insecure: bool, info: ValidationInfo) -> bool:
+        said = info.data
+        if "host" in said and "tls" in said and said["tls"] is None and not insecure and not _is_loopback(said["host"]):
+            raise ValueError("plain TCP beyond this machine: set `tls`, or `insecure: true` in a network of its own")
+        return insecure
 
 
 class Fallback(_Section):
@@ -613,10 +623,17 @@ def load(path: Path | None, environ: Mapping[str, str] | None = None) -> Setting
             source.problem(("iec104", "dso_profile"), text)
     if settings is None or source.problems:
         raise ConfigError(source.problems)
-    return settings.model_copy(update={"data_dir": folder / settings.data_dir, "csms": _beside(settings.csms, folder)})
+    tls = None if settings.iec104.tls is None else _beside(settings.iec104.tls, folder)
+    return settings.model_copy(
+        update={
+            "data_dir": folder / settings.data_dir,
+            "csms": _beside(settings.csms, folder),
+            "iec104": settings.iec104.model_copy(update={"tls": tls}),
+        }
+    )
 
 
-def _beside(section: Csms, folder: Path) -> Csms:
+def _beside(section: SectionT, folder: Path) -> SectionT:
     """Count the relative paths of a section from `folder`."""
     paths = {name: folder / value for name, value in section if isinstance(value, Path)}
     return section.model_copy(update=paths)
@@ -630,11 +647,6 @@ def charger_profile(name: str, folder: Path = SHIPPED_PROFILES) -> ChargerProfil
 def dso_profile(name: str, folder: Path = SHIPPED_PROFILES) -> DsoProfile:
     """The DSO profile of that name in `folder`/dso. Raises FileNotFoundError, ConfigError."""
     return _profile(DsoProfile, "dso", name, [folder])
-
-
-def point_table(dso: DsoProfile, common_address: int, indexes: list[int]) -> PointTable:
-    """The points of the site and, 10 addresses apart, of the charger of each index. Raises ValueError if any clash."""
-    return PointTable(tuple(_points(dso, common_address, indexes)))
 
 
 def plan(settings: Settings) -> Plan:
@@ -664,7 +676,10 @@ def plan(settings: Settings) -> Plan:
             )
             for charger in settings.chargers
         ),
-        points=point_table(dso, settings.iec104.common_address, [charger.index for charger in settings.chargers]),
+        points=point_table(
+            dso, settings.iec104.common_address, [charger.index for charger in settings.chargers], site.capacity_w
+        ),
+        deciding_group=settings.iec104.deciding_group,
     )
 
 
@@ -690,11 +705,18 @@ def warnings(settings: Settings) -> list[str]:
         found.append(f"fallback.limit_w: {fallback.limit_w} W is above site.capacity_w: the capacity holds instead")
     if site.at_start_w > site.capacity_w:
         found.append(f"site.at_start_w: {site.at_start_w} W is above site.capacity_w: the capacity holds instead")
+    if (asked := settings.iec104.profile.fallback) is not None:
+        asked_w = asked.limit_percent * site.capacity_w / 100
+        if fallback.hold_s != asked.hold_s or (asked.hold_s is not None and fallback.limit_w != asked_w):
+            found.append(
+                f"fallback: differs from what {settings.iec104.dso_profile} asks for: {_asked(asked, asked_w)}"
+            )
     if fallback.hold_s is None:
         found.append("fallback.hold_s: null: a lost link never leads to the fallback limit")
     if settings.csms.url is not None and settings.csms.security_profile == 0:
         found.append("csms: no credentials: chargers appear there without authentication (no security profile)")
-    for name, host in (("iec104", settings.iec104.host), ("ocpp", settings.ocpp.host), ("http", settings.http.host)):
+    plain_104 = () if settings.iec104.tls else (("iec104", settings.iec104.host),)
+    for name, host in (*plain_104, ("ocpp", settings.ocpp.host), ("http", settings.http.host)):
         if not _is_loopback(host):
             found.append(f"{name}.host: {host}: plain TCP without TLS beyond this machine: only in a trusted network")
     return found
@@ -770,24 +792,17 @@ def _profile(model: type[ModelT], kind: str, name: str, folders: list[Path]) -> 
     return profile
 
 
-def _points(dso: DsoProfile, common_address: int, indexes: list[int]) -> Iterator[Point]:
-    for index in (None, *indexes):
-        for row in dso.site if index is None else dso.charger:
-            address = PointAddress(common_address, row.ioa + CHARGER_IOA_STRIDE * (index or 0))
-            name = row.name if index is None else f"{row.name} of charger {index}"
-            yield Point(address, row.kind, row.signal, index, row.deadband, name)
-
-
 def _clashing_points(settings: Settings) -> Iterator[str]:
     by_ioa: dict[int, Point] = {}
     signals = set()
-    for point in _points(settings.iec104.profile, 1, [charger.index for charger in settings.chargers]):
+    indexes = [charger.index for charger in settings.chargers]
+    for point in settings.iec104.profile.points(1, indexes, settings.site.capacity_w):
         other = by_ioa.setdefault(point.address.ioa, point)
         if other is not point:
             yield f"address {point.address.ioa} is both {other.name!r} and {point.name!r}: change an ioa or an index"
         if point.address.ioa > MAX_IOA:
             yield f"address {point.address.ioa} of {point.name!r} is above {MAX_IOA}: choose a smaller index"
-        if (point.signal, point.charger) in signals:
+        if (point.signal, point.charger) in signals and not point.kind.is_command:
             yield f"{point.name!r} carries {point.signal.value}, which another point carries too: remove one"
         signals.add((point.signal, point.charger))
 
@@ -836,23 +851,16 @@ def _dotted(path: KeyPath) -> str:
     return "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in path).lstrip(".")
 
 
-def _kind(signal: Signal) -> PointKind:
-    if signal is Signal.LIMIT_SETPOINT:
-        return PointKind.SETPOINT
-    if signal is Signal.CHARGER_ENERGY_WH:
-        return PointKind.TOTAL
-    measured = signal.value.endswith(("_w", "_v", "_a")) or signal is Signal.SETPOINT_MIRROR
-    return PointKind.MEASURED if measured else PointKind.SINGLE
-
-
-def _is_charger_signal(signal: Signal) -> bool:
-    return signal.value.startswith("charger_")
-
-
 def _not_below(value: int, info: ValidationInfo, key: str) -> int:
     if value < info.data.get(key, value):
         raise ValueError(f"is below {key} {info.data[key]}")
     return value
+
+
+def _asked(fallback: DsoFallback, limit_w: float) -> str:
+    if fallback.hold_s is None:
+        return "hold the last limit for ever"
+    return f"hold the last limit for {fallback.hold_s:g} s, then {limit_w:g} W"
 
 
 def _is_loopback(host: str) -> bool:
