@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from bridge.legacy.readings import TEMPERATURE
+from bridge.ocpp201.grid_limit import SIGNIFICANCE_PERCENT
+from bridge.ocpp201.profile_rules import Abilities
 from bridge.ocpp201.rpc import Payload
 from bridge.settings import ChargerProfile
 
@@ -207,6 +209,24 @@ def static_variables(profile: ChargerProfile, statuses: Mapping[int, str], now: 
     for number, status in statuses.items():
         found += _connector_variables(profile, number, status)
     return found
+
+
+def smart_charging_variables(abilities: Abilities, entries: int) -> list[Variable]:
+    """SmartChargingCtrlr: the layer is the profile engine; `entries` charging profiles are installed."""
+    name, yes = "SmartChargingCtrlr", "true"
+    return [
+        _static(name, "Available", yes, "boolean"),
+        _static(name, "Enabled", yes, "boolean"),
+        _static(name, "ACPhaseSwitchingSupported", "false", "boolean"),
+        _static(name, "Entries", str(entries), "integer", instance="ChargingProfiles", max_limit=abilities.entries),
+        _static(name, "ExternalControlSignalsEnabled", yes, "boolean"),
+        _static(name, "LimitChangeSignificance", str(SIGNIFICANCE_PERCENT), "decimal", unit="Percent"),
+        _static(name, "NotifyChargingLimitWithSchedules", yes, "boolean"),
+        _static(name, "PeriodsPerSchedule", str(abilities.periods), "integer"),
+        _static(name, "Phases3to1", "false", "boolean"),
+        _static(name, "ProfileStackLevel", str(abilities.stack_level), "integer"),
+        _static(name, "RateUnit", ",".join(abilities.rate_units), "MemberList", values="A,W"),
+    ]
 
 
 def _connector_variables(profile: ChargerProfile, number: int, status: str) -> list[Variable]:

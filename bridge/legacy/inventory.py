@@ -59,7 +59,11 @@ def _read_next(
 def static_variables(unit: UnitRecord) -> list[Variable]:
     """What is known of the unit without asking it."""
     statuses = {number: unit.status_of(number) for number in unit.connector_numbers()}
-    return model.static_variables(unit.profile, statuses, rfc3339(unit.clock().utc_ms))
+    profiles = unit.smart_charging.profiles
+    return [
+        *model.static_variables(unit.profile, statuses, rfc3339(unit.clock().utc_ms)),
+        *model.smart_charging_variables(profiles.abilities, len(profiles)),
+    ]
 
 
 def get_variables(unit: UnitRecord, request: Payload, reply: Reply) -> None:
