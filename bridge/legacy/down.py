@@ -146,9 +146,8 @@ def get_configuration(keys: Iterable[str]) -> Call:
     return Call("GetConfiguration", {"key": list(keys)})
 
 
-def differences(wanted: Mapping[str, str], answer: Payload) -> dict[str, str | None]:
-    """What GetConfiguration.conf says otherwise than `wanted`, by key; None where it does not say."""
-    held = configuration(answer)
+def differences(wanted: Mapping[str, str], held: Mapping[str, str]) -> dict[str, str | None]:
+    """What a unit holds otherwise than `wanted`, by key; None where it does not say. `held` is by key in lower case."""
     said = {key: held.get(key.casefold()) for key in wanted}
     return {key: value for key, value in said.items() if value is None or _plain(value) != _plain(wanted[key])}
 

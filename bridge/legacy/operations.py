@@ -95,7 +95,10 @@ FROM_UNIT: Final = (
         *(up.firmware_status_notification, "L01.FR.20, L01.FR.31"),
         "with the requestId of the UpdateFirmware; Installed is a security event too",
     ),
-    _up("Heartbeat", "Heartbeat", up.heartbeat, "G02", "answered here; the CSMS has its own, on the upstream timer"),
+    Operation(
+        *(Way.UP, "Heartbeat", How.EMULATED, ("Heartbeat",), up.heartbeat, "G02"),
+        "answered here at once; the CSMS has its own, on the upstream timer",
+    ),
     _up(
         *("MeterValues", "TransactionEvent MeterValues NotifyEvent", up.transaction_updated, "J01, J02.FR.10"),
         "one Updated for each time in it; outside a transaction MeterValues; Temperature is a NotifyEvent",

@@ -10,9 +10,18 @@ from typing import Any, Final, TypeAlias
 
 import structlog
 
-from bridge.core.messages import Answer, ChargerBooted, Event, LimitAnswered, MeterSampled, SessionChanged, SetFloor, SetLimit
+from bridge.core.messages import (
+    Answer,
+    ChargerBooted,
+    Event,
+    LimitAnswered,
+    MeterSampled,
+    SessionChanged,
+    SetFloor,
+    SetLimit,
+)
 from bridge.core.quantities import Now
-from bridge.legacy import down, operations, orders, services, up
+from bridge.legacy import down, inventory, operations, orders, services, up
 from bridge.legacy.dialects import OCPP15, Dialect, DialectSchemas, Unreadable, instant, read
 from bridge.legacy.quarantine import Quarantine
 from bridge.legacy.readings import meter_readings
@@ -355,12 +364,14 @@ class Unit:
         """Ask what the unit samples and hand on what is not as its charger profile says, with what it says instead."""
         wanted = down.wanted_sampling(self._entry.profile.sampling, self._entry.sample_interval_s)
 
-        def answered(outcome: Outcome) -> None:
-            if not isinstance(outcome, NoAnswer):
-                then(down.differences(wanted, {} if isinstance(outcome, CallError) else outcome))
+        def answered(settings: inventory.Settings | None) -> None:
+            if settings is None:
+                self.record.sampling_problem = "the unit does not say what it samples"
+            else:
+                then(down.differences(wanted, {each.key.casefold(): each.value or "" for each in settings}))
 
         if wanted:
-            self._rpc.post(*down.get_configuration(wanted), answered)
+            inventory.read_settings(self.record, list(wanted), answered)
 
     def _sampling_asked(self, different: dict[str, str | None]) -> None:
         """Write only what is different, since units keep it in flash, and read it back."""

@@ -135,9 +135,12 @@ def test_a_limit_of_1_6_is_one_charging_profile_replaced_in_place(
 def test_differences_in_order_spacing_and_number_form_are_none() -> None:
     wanted = {"Interval": "60", "Measurands": "Voltage,Current.Import"}
     rows = [{"key": "interval", "value": "60.0"}, {"key": "Measurands", "value": "Current.Import, voltage"}]
-    assert down.differences(wanted, {"configurationKey": rows}) == {}
+    assert down.differences(wanted, down.configuration({"configurationKey": rows})) == {}
     rows = [{"key": "interval", "value": "900"}]
-    assert down.differences(wanted, {"configurationKey": rows}) == {"Interval": "900", "Measurands": None}
+    assert down.differences(wanted, down.configuration({"configurationKey": rows})) == {
+        "Interval": "900",
+        "Measurands": None,
+    }
 
 
 @pytest.mark.parametrize(
