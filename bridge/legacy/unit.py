@@ -20,6 +20,7 @@ from bridge.core.messages import (
     SetFloor,
     SetLimit,
 )
+from bridge.core.plan import Way
 from bridge.core.quantities import Now
 from bridge.legacy import down, inventory, operations, orders, services, up
 from bridge.legacy.dialects import OCPP15, Dialect, DialectSchemas, Unreadable, instant, read
@@ -124,6 +125,7 @@ class Unit:
         }
         self._request: tuple[str, Payload] = ("", {})
         self._order: Call | None = None
+        self._out_of_operation = False
         self._booted = False
         self._active = False
         self.record = UnitRecord(entry, transactions, self.smart_charging, clock, self._post, self._forward, dialect)
@@ -172,8 +174,25 @@ class Unit:
         if self._order is not None:
             self._rpc.withdraw(self._order)
         self.smart_charging.ordered(effect)
+        if effect.way is Way.STOP:
+            call = down.Call("ChangeAvailability", {"connectorId": 0, "type": "Inoperative"})
+            self._order = self._rpc.post(*call, partial(self._stopped, effect), urgent=True)
+            return
         order = down.limit_order(self._entry.profile.limit, self._entry.profile.phases, effect.limit_w)
         self._order = self._rpc.post(*order.write, partial(self._limit_written, effect, order), urgent=True)
+
+    def _stopped(self, effect: SetLimit, outcome: Outcome) -> None:
+        """Out of operation at once or not proven: Scheduled waits for the end of a transaction that we ask to end."""
+        for transaction in self._transactions.open_of(self.serial):
+            call = down.Call("RemoteStopTransaction", {"transactionId": transaction.number})
+            self._rpc.post(*call, lambda _: None, urgent=True)
+        if isinstance(outcome, NoAnswer):
+            answer = Answer.NOT_SENT if outcome is NOT_SENT else Answer.UNANSWERED
+        else:
+            accepted = not isinstance(outcome, CallError) and down.is_accepted(outcome)
+            answer = Answer.ACCEPTED if accepted else Answer.REFUSED
+            self._out_of_operation = self._out_of_operation or accepted
+        self._limit_answered(effect, answer, outcome)
 
     def _limit_written(self, effect: SetLimit, order: down.LimitOrder, outcome: Outcome) -> None:
         if isinstance(outcome, NoAnswer):
@@ -199,6 +218,10 @@ class Unit:
     def _limit_answered(
         self, effect: SetLimit, answer: Answer, outcome: Outcome, read_back_w: int | None = None
     ) -> None:
+        if self._out_of_operation and answer is Answer.ACCEPTED and effect.way is not Way.STOP:
+            self._out_of_operation = False
+            call = down.Call("ChangeAvailability", {"connectorId": 0, "type": "Operative"})
+            self._rpc.post(*call, lambda _: None)
         if answer is not Answer.ACCEPTED:
             log.warning("limit not set", unit=self.serial, limit_w=effect.limit_w, why=answer.value, answer=outcome)
         else:

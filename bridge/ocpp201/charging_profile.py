@@ -55,6 +55,22 @@ def floor_profile(
     return _request(FLOOR_PROFILE_ID, FLOOR_STACK_LEVEL, period, unit, start_utc_ms, schedule_id, None)
 
 
+def per_transaction(request: Payload, evse_id: int, transaction_id: str | None) -> Payload:
+    """The same limit as TxDefaultProfile of the whole station, or as TxProfile of one running transaction.
+
+    TxProfile needs its transaction and its EVSE (K01.FR.03, K01.FR.16), and an id of its own (K01.FR.05).
+    """
+    if transaction_id is None:
+        changes = {"id": GRANT_PROFILE_ID + 1, "chargingProfilePurpose": "TxDefaultProfile"}
+    else:
+        changes = {
+            "id": GRANT_PROFILE_ID + 1 + evse_id,
+            "chargingProfilePurpose": "TxProfile",
+            "transactionId": transaction_id,
+        }
+    return {"evseId": evse_id, "chargingProfile": request["chargingProfile"] | changes}
+
+
 def composite_request(unit: RateUnit = "W", duration_s: int = 300) -> Payload:
     """Form the GetCompositeSchedule request for the whole station (K08, evseId 0)."""
     return {"evseId": 0, "duration": duration_s, "chargingRateUnit": unit}
@@ -70,6 +86,11 @@ def composite_limit_w(response: Payload, phases: int) -> Watts | None:
         return None
     limits_w = [_period_w(schedule, period, phases) for period in schedule["chargingSchedulePeriod"]]
     return min(max(limits_w), NO_LIMIT_W) if min(limits_w) >= 0 else None
+
+
+def schedule_limit_w(schedule: Payload, phases: int) -> Watts:
+    """Read the highest power a chargingSchedule allows, in watts rounded up."""
+    return max(_period_w(schedule, period, phases) for period in schedule["chargingSchedulePeriod"])
 
 
 def _period_w(schedule: Payload, period: Payload, phases: int) -> Watts:

@@ -19,7 +19,7 @@ from websockets.headers import parse_subprotocol
 from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
-from bridge.core.messages import Answer, ChargerConnected, ChargerDisconnected, Event, LimitAnswered, SetLimit
+from bridge.core.messages import Answer, ChargerConnected, ChargerDisconnected, Event, LimitAnswered, SetFloor, SetLimit
 from bridge.core.quantities import Now
 from bridge.ocpp201.rpc import MAX_FRAME_BYTES, WebSocket
 from bridge.settings import ChargerEntry
@@ -49,6 +49,10 @@ class Session(Protocol):
 
     async def serve(self) -> None:
         """Receive until the connection ends; then every open order has been answered."""
+        ...
+
+    def set_floor(self, effect: SetFloor) -> None:
+        """Install the floor under all grants; answered by one LimitAnswered."""
         ...
 
     def set_limit(self, effect: SetLimit) -> None:
@@ -157,6 +161,14 @@ class Server:
             self._submit(LimitAnswered(effect.serial, effect.order, Answer.NOT_SENT))
         else:
             live.session.set_limit(effect)
+
+    def set_floor(self, effect: SetFloor) -> None:
+        """Hand a floor to the charger's session; one that has none, or no session, cannot hold a lease."""
+        live = self._live.get(effect.serial)
+        if live is None:
+            self._submit(LimitAnswered(effect.serial, effect.order, Answer.NOT_SENT))
+        else:
+            live.session.set_floor(effect)
 
     def entered(self, connection: ServerConnection) -> bool:
         """Count a new TCP connection; False if it is one too many."""

@@ -16,12 +16,16 @@ from bridge.core.messages import (
     LimitAnswered,
     MeterSampled,
     SessionChanged,
+    SetFloor,
     SetLimit,
 )
+from bridge.core.plan import Way
 from bridge.core.quantities import Now, Watts
 from bridge.ocpp201 import charging_profile
 from bridge.ocpp201.above import Above, Reply
 from bridge.ocpp201.central_system import CentralSystem
+from bridge.ocpp201.floor import Floor
+from bridge.ocpp201.interception import answered_here, asked_here, join_variables, split_variables
 from bridge.ocpp201.meter_values import combined, samples
 from bridge.ocpp201.native_profiles import NativeProfiles
 from bridge.ocpp201.rpc import (
@@ -38,13 +42,19 @@ from bridge.ocpp201.rpc import (
 )
 from bridge.ocpp201.schemas import Schemas201
 from bridge.ocpp201.smart_charging import ACTIONS, SmartCharging
+from bridge.ocpp201.timestamps import rfc3339
 from bridge.settings import ChargerEntry
 
 MAX_EVSE: Final = 64
+MAX_SERIAL_NUMBER: Final = 25  # of chargingStation.serialNumber; identities may be longer
 MAX_OPEN_TRANSACTIONS: Final = 64
 FORGET_AFTER_SAMPLES: Final = 3
 CONFIGURE_AFTER_S: Final = 1.0  # the first limit after a boot goes before the sampling
 ANSWER_WITHIN_S: Final = 5.0  # then the bridge answers in the place of the central system
+SLOW_ANSWER_WITHIN_S: Final = 75.0  # contracts and certificates come from further away
+STATION_ANSWER_S: Final = 30.0  # for what the central system asks
+_CLOSE_POLICY_VIOLATION: Final = 1008
+_SLOW: Final = frozenset({"Get15118EVCertificate", "GetCertificateStatus", "NotifyEVChargingNeeds", "SignCertificate"})
 _SCHEDULE_IDS: Final = 2**31 - 1
 
 log = structlog.get_logger(__name__)
@@ -68,6 +78,8 @@ class Station:
         above: Above | None = None,
         smart_charging: SmartCharging | None = None,
         call_timeout_s: float = 10.0,
+        answer_within_s: float = ANSWER_WITHIN_S,
+        stop_refused: bool = True,
     ) -> None:
         self.serial = entry.serial
         self._entry = entry
@@ -76,10 +88,17 @@ class Station:
         self._above: Above = above or central_system
         self._submit = submit
         self._clock = clock
-        self._rpc = Rpc(websocket, self._answer, Schemas201(), name=entry.serial, call_timeout_s=call_timeout_s)
+        self._answer_within_s = answer_within_s
+        self._stop_refused = stop_refused
+        self._rpc = Rpc(
+            websocket, self._answer, Schemas201(), name=entry.serial, call_timeout_s=call_timeout_s, verbatim=True
+        )
+        self._closing: asyncio.Task[None] | None = None
         self.smart_charging = smart_charging or SmartCharging(entry, submit, clock)
         self._charging_profiles = NativeProfiles(self.smart_charging, self._rpc.post)
+        self._floor = Floor(entry.serial, self._rpc.post, submit, clock, self._unit, entry.profile.phases)
         self._order: Call | None = None
+        self._out_of_operation = False
         self._transactions: dict[str, int] = {}
         self._newest: dict[int, tuple[MeterSampled, int]] = {}
 
@@ -103,32 +122,94 @@ class Station:
 
     def from_above(self, action: str, payload: Payload, reply: Reply) -> None:
         """Hand a request of the central system to the station, and its answer back."""
+        here = answered_here(action, payload)
+        if here is not None:
+            reply(here)
+            return
         if action in ACTIONS:
             self._charging_profiles.from_above(action, payload, reply)
             return
+        results: list[Payload | None] = []
+        if action == "SetVariables":
+            passed, results = split_variables(payload)
+            if passed is None:
+                reply(join_variables(results, None))
+                return
+            payload = passed
 
         def answered(outcome: Outcome) -> None:
-            reply(
-                CallError("GenericError", "the station does not answer") if isinstance(outcome, NoAnswer) else outcome
-            )
+            if isinstance(outcome, NoAnswer):
+                reply(CallError("GenericError", "the station does not answer"))
+            elif results and not isinstance(outcome, CallError):
+                reply(join_variables(results, outcome))
+            else:
+                reply(outcome)
 
-        self._rpc.post(action, payload, answered)
+        self._rpc.post(action, payload, answered, timeout_s=STATION_ANSWER_S)
+
+    def set_floor(self, effect: SetFloor) -> None:
+        """Install the floor under all grants and find it installed; answered by one LimitAnswered."""
+        self._floor.set(effect)
 
     def set_limit(self, effect: SetLimit) -> None:
-        """Send SetChargingProfile; an older order that still waits is superseded and answered NOT_SENT."""
+        """Tell the station its limit; an older order that still waits is superseded and answered NOT_SENT."""
         if self._order is not None:
             self._rpc.withdraw(self._order)
         self.smart_charging.ordered(effect)
-        limit = self._entry.profile.limit
+        if effect.way is Way.STOP:
+            request = {"operationalStatus": "Inoperative"}  # the whole station (G03, G04)
+            stopped = partial(self._stopped, effect)
+            self._order = self._rpc.post("ChangeAvailability", request, stopped, urgent=True)
+            return
+        per_transaction = effect.way is Way.PER_TRANSACTION
+        answered = partial(self._default_answered, effect) if per_transaction else partial(self._limit_answered, effect)
+        self._order = self._rpc.post("SetChargingProfile", self._grant(effect), answered, urgent=True)
+
+    def _grant(self, effect: SetLimit, transaction_id: str | None = None) -> Payload:
+        """The charging profile that tells this limit in the way the order asks for."""
+        now, unit = self._clock(), self._unit
+        if effect.way is Way.OTHER_UNIT:
+            unit = "W" if unit == "A" else "A"
         request = charging_profile.grant_profile(
             effect.limit_w,
-            self._clock().utc_ms,
+            now.utc_ms,
             schedule_id=effect.order % _SCHEDULE_IDS + 1,
-            unit=self._unit,
-            step=limit.step,
+            unit=unit,
+            step=self._entry.profile.limit.step if unit == self._unit else 1,
             phases=self._entry.profile.phases,
+            valid_to_utc_ms=None if effect.valid_ms is None else now.utc_ms + effect.valid_ms,
         )
-        self._order = self._rpc.post("SetChargingProfile", request, partial(self._limit_answered, effect), urgent=True)
+        if effect.way is not Way.PER_TRANSACTION:
+            return request
+        evse_id = 0 if transaction_id is None else self._transactions[transaction_id]
+        return charging_profile.per_transaction(request, evse_id, transaction_id)
+
+    def _default_answered(self, effect: SetLimit, outcome: Outcome) -> None:
+        """Follow an accepted TxDefaultProfile by a TxProfile for every running transaction: it would overrule it."""
+        if _as_answer(outcome) is not Answer.ACCEPTED:
+            self._limit_answered(effect, outcome)
+            return
+        left = list(self._transactions)
+
+        def next_one(outcome: Outcome) -> None:
+            while left and left[0] not in self._transactions:
+                left.pop(0)
+            if _as_answer(outcome) is not Answer.ACCEPTED or not left:
+                self._limit_answered(effect, outcome)
+                return
+            request = self._grant(effect, left.pop(0))
+            self._order = self._rpc.post("SetChargingProfile", request, next_one, urgent=True)
+
+        next_one(outcome)
+
+    def _stopped(self, effect: SetLimit, outcome: Outcome) -> None:
+        """Out of operation once no transaction runs: those that do are asked to stop, and Scheduled is no proof."""
+        for transaction_id in self._transactions:
+            self._rpc.post("RequestStopTransaction", {"transactionId": transaction_id}, lambda _: None, urgent=True)
+        answer = _as_answer(outcome)
+        self._out_of_operation = self._out_of_operation or answer is Answer.ACCEPTED
+        log.warning("station stopped to keep the limit", station=self.serial, answer=answer.value)
+        self._settled(effect, answer)
 
     def _limit_answered(self, effect: SetLimit, outcome: Outcome) -> None:
         answer = _as_answer(outcome)
@@ -154,6 +235,9 @@ class Station:
     def _settled(self, effect: SetLimit, answer: Answer, read_back_w: Watts | None = None) -> None:
         if answer is Answer.ACCEPTED and (read_back_w is None or read_back_w <= effect.limit_w):
             self.smart_charging.granted(effect)
+            if self._out_of_operation and effect.way is not Way.STOP:
+                self._out_of_operation = False
+                self._rpc.post("ChangeAvailability", {"operationalStatus": "Operative"}, lambda _: None)
         self._submit(LimitAnswered(self.serial, effect.order, answer, read_back_w))
 
     def _answer(self, action: str, payload: Payload) -> Payload | CallError | Deferred:
@@ -161,31 +245,73 @@ class Station:
         if problem is not None:
             return problem
         if action == "ReportChargingProfiles":
+            if self._floor.reported(payload):
+                return {}
             visible = self._charging_profiles.reported(payload)
             if visible is None:
                 return {}
             payload = visible
-        deferred = Deferred()
-
-        def answered(outcome: Outcome) -> None:
-            if isinstance(outcome, NoAnswer):
-                outcome = self._central_system.answer(self.serial, action, payload)
-            if action == "BootNotification" and not deferred.settled and not isinstance(outcome, CallError):
-                self._booted(payload["chargingStation"])
-            deferred.settle(outcome)
-
-        def kept(soon: bool) -> None:
-            if soon:
-                asyncio.get_running_loop().call_later(ANSWER_WITHIN_S, answered, UNANSWERED)
-            else:
-                answered(UNANSWERED)
-
-        self._above.request(self.serial, action, payload, answered, kept)
+        here = self._identity_problem(action, payload) or asked_here(action, payload)
+        if here is not None:
+            return here
+        deferred = self._ask(action, payload)
         if action == "MeterValues":
             self._sampled(payload["evseId"], payload["meterValue"])
         elif action == "TransactionEvent":
             self._transaction(payload)
         return deferred
+
+    def _ask(self, action: str, payload: Payload) -> Deferred:
+        """Have a request answered by the central system in time, else by the embedded one in its place."""
+        within_s = SLOW_ANSWER_WITHIN_S if action in _SLOW else self._answer_within_s
+        deferred, timers = Deferred(2 * within_s + STATION_ANSWER_S), list[asyncio.TimerHandle]()
+
+        def answered(outcome: Outcome) -> None:
+            for timer in timers:
+                timer.cancel()
+            if deferred.settled:
+                self._said_late(action, payload, outcome)
+                return
+            if isinstance(outcome, NoAnswer):
+                outcome = self._central_system.answer(self.serial, action, payload)
+            if action == "BootNotification" and not isinstance(outcome, CallError):
+                self._booted(payload["chargingStation"])
+            deferred.settle(outcome)
+
+        def kept(soon: bool) -> None:
+            if soon:
+                timers.append(asyncio.get_running_loop().call_later(within_s, answered, UNANSWERED))
+            else:
+                answered(UNANSWERED)
+
+        self._above.request(self.serial, action, payload, answered, kept)
+        return deferred
+
+    def _said_late(self, action: str, payload: Payload, outcome: Outcome) -> None:
+        """Stop a transaction whose idToken was let through here and is refused by the CSMS (E05, StopTxOnInvalidId)."""
+        if action != "TransactionEvent" or not self._stop_refused or not isinstance(outcome, dict):
+            return
+        transaction_id = payload["transactionInfo"]["transactionId"]
+        status = outcome.get("idTokenInfo", {"status": "Accepted"})["status"]
+        if status != "Accepted" and transaction_id in self._transactions:
+            log.warning("idToken refused too late: stopping", station=self.serial, status=status)
+            self._rpc.post("RequestStopTransaction", {"transactionId": transaction_id}, lambda _: None)
+
+    def _identity_problem(self, action: str, payload: Payload) -> CallError | None:
+        """Refuse a station whose BootNotification says another serial number than it connected with."""
+        if self._closing is not None:
+            return CallError("SecurityError", "its identity was refused")
+        if action != "BootNotification":
+            return None
+        said = payload["chargingStation"].get("serialNumber", self.serial)
+        if said.casefold() == self.serial[:MAX_SERIAL_NUMBER].casefold():
+            return None
+        why = f"connected as {self.serial}, its BootNotification says serial number {said!r:.80}"
+        log.warning("station refused", station=self.serial, why=why)
+        event = {"type": "IdentityMismatch", "timestamp": rfc3339(self._clock().utc_ms), "techInfo": why[:255]}
+        self._above.request(self.serial, "SecurityEventNotification", event, lambda _: None)
+        self._closing = asyncio.get_running_loop().create_task(self.close(_CLOSE_POLICY_VIOLATION, "identity"))
+        return CallError("SecurityError", "serialNumber is not the identity of the connection")
 
     def _booted(self, charging_station: dict[str, Any]) -> None:
         self._transactions.clear()
