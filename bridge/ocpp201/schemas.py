@@ -35,8 +35,11 @@ CODES: Final[Mapping[str, str]] = {
 
 
 def compiled(schema: dict[str, Any]) -> Draft6Validator:
-    """Compile one schema. Formats are not checked: stations write times in many ways, and those are read tolerantly."""
-    return Draft6Validator(schema, validate_formats=False)
+    """Compile one schema; what it complains of shows no values: they may be contracts or secrets.
+
+    Formats are not checked: stations write times in many ways, and those are read tolerantly.
+    """
+    return Draft6Validator(schema, validate_formats=False, mask="value")
 
 
 def problem(validator: Draft6Validator, payload: Payload) -> CallError | None:
