@@ -3,6 +3,7 @@
 A higher stackLevel overrules a lower one (K01.FR.17), so two authors of one purpose cannot both limit a station. The
 CSMS's maximum is therefore never installed: it becomes the wish, and the station has the one grant of the bridge, which
 is the lesser. All other purposes pass through; what is the bridge's own at the station is neither seen nor touched.
+A station that can only be limited per transaction takes those from the bridge alone.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
+from bridge.core.messages import SetLimit
+from bridge.core.plan import Way
 from bridge.ocpp201.above import Reply
 from bridge.ocpp201.charging_profile import NOMINAL_VOLTAGE_V
 from bridge.ocpp201.charging_schedule import DEFAULT_PHASES
@@ -28,6 +31,7 @@ from bridge.ocpp201.smart_charging import SmartCharging
 
 COLLECT_S: Final = 10.0  # reports of a station that do not come by then are not waited for
 MAX_COLLECTED: Final = 200
+PASSING: Final = (DEFAULT, OF_TRANSACTION)
 NO_ANSWER: Final = CallError("GenericError", "the station does not answer")
 
 Found = dict[tuple[str, int], list[Payload]]
@@ -51,6 +55,16 @@ class NativeProfiles:
         self._smart_charging = smart_charging
         self._post = post
         self._collecting: dict[int, _Collecting] = {}
+        self._request_id = 0  # of the bridge's own requests, downwards: no CSMS is known to use negative ones
+        self._is_alone = False
+
+    def granted(self, effect: SetLimit) -> None:
+        """Take up an acknowledged order; the first one per transaction ends what the CSMS has for transactions."""
+        self._smart_charging.granted(effect)
+        per_transaction = effect.way is Way.PER_TRANSACTION
+        if per_transaction and not self._is_alone:
+            self._clear_by_id({}, lambda _: None)
+        self._is_alone = per_transaction
 
     def from_above(self, action: str, payload: Payload, reply: Reply) -> None:
         """Answer one of the four requests, schema-valid."""
@@ -88,6 +102,8 @@ class NativeProfiles:
                 self._post("ClearChargingProfile", {"chargingProfileId": identity}, lambda _: None)
         elif purpose == EXTERNAL or is_reserved(identity):
             reply(Refusal("InvalidValue", "the purpose or the id is not for a CSMS (K01.FR.22)").answer())
+        elif self._smart_charging.way is Way.PER_TRANSACTION:
+            reply(Refusal("UnsupportedParam", f"{purpose}: the grid limits this station per transaction").answer())
         else:
 
             def answered(outcome: Outcome) -> None:
@@ -99,7 +115,7 @@ class NativeProfiles:
             self._post("SetChargingProfile", payload, answered)
 
     def _clear(self, payload: Payload, reply: Reply) -> None:
-        """Clear here what is kept here, and at the station by purposes the bridge uses none of."""
+        """Clear here what is kept here, and at the station what is not the bridge's own."""
         criteria = payload.get("chargingProfileCriteria", {})
         if "chargingProfileId" in payload:
             identity = payload["chargingProfileId"]
@@ -108,40 +124,69 @@ class NativeProfiles:
             else:
                 self._post("ClearChargingProfile", payload, lambda outcome: reply(_said(outcome)))
             return
-        wanted = criteria.get("chargingProfilePurpose")
         here: list[Payload | CallError] = []
         self._smart_charging.answer("ClearChargingProfile", payload, here.append)
-        purposes = [purpose for purpose in (DEFAULT, OF_TRANSACTION) if wanted in (None, purpose)]
+        purposes = [purpose for purpose in PASSING if criteria.get("chargingProfilePurpose", purpose) == purpose]
         if not purposes or not criteria.keys() & {"chargingProfilePurpose", "evseId", "stackLevel"}:
             reply(here[0])
-            return
-        outcomes = [*here]
+        elif self._smart_charging.way is Way.PER_TRANSACTION:
+            self._clear_by_id(criteria, lambda outcomes: reply(_cleared([*here, *outcomes])))
+        else:
+            at_station = [{"chargingProfileCriteria": criteria | {"chargingProfilePurpose": each}} for each in purposes]
+            self._clear_all(at_station, lambda outcomes: reply(_cleared([*here, *outcomes])))
+
+    def _clear_by_id(self, criteria: Payload, then: Callable[[list[Payload | CallError]], None]) -> None:
+        """Clear what matches but the bridge's own, which has the same purposes where it limits per transaction."""
+        self._request_id -= 1
+        named: Payload = {key: criteria[key] for key in ("chargingProfilePurpose", "stackLevel") if key in criteria}
+        request = {"requestId": self._request_id, "chargingProfile": named or {"chargingLimitSource": ["CSO"]}}
+        if "evseId" in criteria:
+            request["evseId"] = criteria["evseId"]
+
+        def found(found: Found) -> None:
+            charging_profiles = [each for group in found.values() for each in group]
+            foreign = [each["id"] for each in charging_profiles if each["chargingProfilePurpose"] in PASSING]
+            self._clear_all([{"chargingProfileId": identity} for identity in foreign], then)
+
+        self._collect(request, {}, found)
+
+    def _clear_all(self, requests: list[Payload], then: Callable[[list[Payload | CallError]], None]) -> None:
+        outcomes: list[Payload | CallError] = []
 
         def answered(outcome: Outcome) -> None:
             outcomes.append(_said(outcome))
-            if len(outcomes) == len(purposes) + 1:
-                reply(_cleared(outcomes))
+            if len(outcomes) == len(requests):
+                then(outcomes)
 
-        for purpose in purposes:
-            at_station = {"chargingProfileCriteria": criteria | {"chargingProfilePurpose": purpose}}
-            self._post("ClearChargingProfile", at_station, answered)
+        for request in requests:
+            self._post("ClearChargingProfile", request, answered)
+        if not requests:
+            then([])
 
     def _get(self, payload: Payload, reply: Reply) -> None:
         """Collect the station's reports, then answer and report all together (K09.FR.02)."""
-        request_id = payload["requestId"]
-        if request_id in self._collecting:
-            self._collecting[request_id].finish()
         _, own = self._smart_charging.profiles.get_charging_profiles(payload, self._smart_charging.grid.reported())
         found: Found = {}
         for report in own:
             found.setdefault((report["chargingLimitSource"], report["evseId"]), []).extend(report["chargingProfile"])
 
+        def collected(found: Found) -> None:
+            response, requests = reports(payload["requestId"], found)
+            reply(response)
+            self._smart_charging.report(requests)
+
+        self._collect(payload, found, collected)
+
+    def _collect(self, request: Payload, found: Found, then: Callable[[Found], None]) -> None:
+        """Ask the station for charging profiles; what it reports, less the bridge's own, is added to `found`."""
+        request_id = request["requestId"]
+        if request_id in self._collecting:
+            self._collecting[request_id].finish()
+
         def finished() -> None:
             if self._collecting.get(request_id) is collecting:
                 del self._collecting[request_id]
-            response, requests = reports(request_id, found)
-            reply(response)
-            self._smart_charging.report(requests)
+            then(found)
 
         collecting = self._collecting[request_id] = _Collecting(found, finished)
 
@@ -149,7 +194,7 @@ class NativeProfiles:
             if not isinstance(outcome, dict) or outcome["status"] != "Accepted":
                 collecting.finish()
 
-        self._post("GetChargingProfiles", payload, answered)
+        self._post("GetChargingProfiles", request, answered)
 
     def _composite(self, payload: Payload, reply: Reply) -> None:
         """Lower what the station answers by what is yet to come of the CSMS's maximum, and by the grid limit."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from bridge.core.messages import Event, SetLimit, WishChanged
+from bridge.core.plan import Way
 from bridge.core.quantities import Now, Watts
 from bridge.ocpp201.above import Above, Reply
 from bridge.ocpp201.grid_limit import GridLimit, Notice, SiteLimit
@@ -36,6 +37,7 @@ class SmartCharging:
 
     Submits WishChanged whenever what the CSMS allows has changed, by its message or by time. Tells the CSMS of the grid
     limit (K11–K13), again where it did not arrive. No request of the CSMS raises anything: the wish is a cap.
+    `way` is how the charger was last told its limit.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class SmartCharging:
         # A wish the core kept from before may have ended since: where there ever was one, it is said anew.
         self._said = not self.profiles.was_kept
         self._wish_w: Watts | None = None
+        self.way = Way.LIMIT
         self._ordered_for_w: tuple[int, Watts | None] = (0, None)
         self._grant_w: Watts | None = None
         self._following: asyncio.TimerHandle | None = None
@@ -120,6 +123,7 @@ class SmartCharging:
 
     def ordered(self, effect: SetLimit) -> None:
         """Note for which wish an order was given: what is not below it is no limit of the grid's."""
+        self.way = effect.way
         self._ordered_for_w = (effect.order, self._wish_w)
 
     def granted(self, effect: SetLimit) -> None:

@@ -234,7 +234,7 @@ class Station:
 
     def _settled(self, effect: SetLimit, answer: Answer, read_back_w: Watts | None = None) -> None:
         if answer is Answer.ACCEPTED and (read_back_w is None or read_back_w <= effect.limit_w):
-            self.smart_charging.granted(effect)
+            self._charging_profiles.granted(effect)
             if self._out_of_operation and effect.way is not Way.STOP:
                 self._out_of_operation = False
                 self._rpc.post("ChangeAvailability", {"operationalStatus": "Operative"}, lambda _: None)
