@@ -6,6 +6,7 @@ import asyncio
 import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import structlog
@@ -26,6 +27,7 @@ from bridge.core.messages import (
 from bridge.core.status import describe
 from bridge.engine import Engine
 from bridge.iec104.c104_stack import C104Stack
+from bridge.iec104.event_buffer import MEASURED_TYPES
 from bridge.iec104.listener import Listener
 from bridge.iec104.outstation import OutstationPlan, RedundancyGroup
 from bridge.iec104.scans import Flutter
@@ -38,12 +40,17 @@ from bridge.ocpp201.grid_limit import SiteLimit
 from bridge.ocpp201.server import Server
 from bridge.ocpp201.smart_charging import SmartCharging
 from bridge.ocpp201.station import Station
+from bridge.ocpp201.upstream import Upstream
 from bridge.settings import ChargerEntry, Settings, plan
 from bridge.store.database import Database
+from bridge.store.group_commit import GroupCommit
+from bridge.store.events import StoredEvents
 from bridge.store.journal import Journal
+from bridge.store.outbox import Outbox
 from bridge.store.shelf import Shelf
 from bridge.timers import ALIVE_EVERY_S, Calendar, WakeUp, boot_id, system_clock
 from bridge.web.api import create_app
+from bridge.web.outbox import outbox_routes
 from bridge.web.server import WebServer
 
 log = structlog.get_logger()
@@ -65,6 +72,7 @@ class App:
         self.failure: str | None = None
         self.stopping = asyncio.Event()
         self._database = Database(settings.data_dir / "bridge.db")
+        self._events_database: Database | None = None
         self._journal = Journal(self._database)
         self._wake_up = WakeUp(loop, system_clock, self._wake)
         self.engine = Engine(self._journal, system_clock, self._deliver, self._failed, loop.call_soon, self._wake_up.at)
@@ -72,8 +80,13 @@ class App:
         self._alive: asyncio.TimerHandle | None = None
         self._site_limit = SiteLimit()
         self.outstation = self._new_outstation()
+        self._group = GroupCommit(self._database, loop.call_soon, self._failed)
+        self.outbox = Outbox(self._database, self._group)
+        self.upstream = self._new_upstream()
         self.chargers = self._new_charger_server(Shelf(self._database))
-        self.web = WebServer(create_app(self.status, lambda: self.ready), settings.http.host, settings.http.port)
+        api = create_app(self.status, lambda: self.ready)
+        api.include_router(outbox_routes(self.outbox.listed, self.resend))
+        self.web = WebServer(api, settings.http.host, settings.http.port)
 
     def _new_outstation(self) -> Listener | C104Stack:
         wanted, dso, limits = self._settings.iec104, self._settings.iec104.profile, self._settings.iec104.limits
@@ -102,13 +115,29 @@ class App:
             sequence_of_objects=dso.sequence_of_objects,
             flutter=None if dso.flutter is None else Flutter(**dso.flutter.model_dump()),
         )
-        stack: Callable[..., Listener | C104Stack] = C104Stack if wanted.stack == "c104" else Listener
-        return stack(outstation_plan, self.engine.submit, system_clock)
+        if wanted.stack == "c104":
+            return C104Stack(outstation_plan, self.engine.submit, system_clock)
+        self._events_database = Database(self._settings.data_dir / "events.db")
+        events = StoredEvents(self._events_database, MEASURED_TYPES)
+        return Listener(outstation_plan, self.engine.submit, system_clock, events)
+
+    def _new_upstream(self) -> Upstream | None:
+        if self._settings.csms.url is None:
+            return None
+        entries = {entry.serial: entry for entry in self._settings.chargers}
+        return Upstream(self._settings.csms, entries, self.outbox, system_clock)
 
     def _new_charger_server(self, shelf: Shelf) -> Server:
-        settings = self._settings
+        settings, upstream = self._settings, self.upstream
         central = CentralSystem(frozenset(settings.site.id_tags), system_clock)
-        transactions, quarantine = Transactions(shelf), Quarantine(shelf)
+        # A seqNo that is used goes to disk with the event that uses it, so that no crash leaves a gap.
+        of_transactions = shelf if upstream is None else Shelf(self._database, self._group)
+        transactions, quarantine = Transactions(of_transactions), Quarantine(shelf)
+        above: dict[str, Any] = {
+            "above": upstream,
+            "answer_within_s": settings.csms.answer_within_s,
+            "stop_refused": settings.csms.stop_tx_on_invalid_id,
+        }
         submit = self.engine.submit
         kept: dict[str, SmartCharging] = {}  # through all sessions of a charger
 
@@ -120,19 +149,15 @@ class App:
             return kept[entry.serial]
 
         def station(websocket: Any, entry: ChargerEntry) -> Station:
-            return Station(websocket, entry, central, submit, system_clock, smart_charging=smart_charging(entry))
+            of_station = above | {"smart_charging": smart_charging(entry)}
+            return Station(websocket, entry, central, submit, system_clock, **of_station)
 
         def unit(websocket: Any, entry: ChargerEntry) -> Unit:
-            return Unit(
-                websocket,
-                entry,
-                central,
-                transactions,
-                quarantine,
-                submit,
-                system_clock,
-                smart_charging=smart_charging(entry),
-            )
+            of_unit = above | {"smart_charging": smart_charging(entry)}
+            made = Unit(websocket, entry, central, transactions, quarantine, submit, system_clock, **of_unit)
+            if upstream is not None:
+                made.record.has_queued = partial(upstream.has_queued, entry.serial)
+            return made
 
         entries: Mapping[str, ChargerEntry] = {entry.serial: entry for entry in settings.chargers}
         hellos = sorted({entry.profile.hello for entry in settings.chargers if entry.profile.hello})
@@ -148,7 +173,27 @@ class App:
 
     def status(self) -> dict[str, Any]:
         """The status of the site, as the status API gives it."""
-        return describe(self.engine.site, system_clock())
+        return describe(self.engine.site, system_clock()) | {"csms": self._describe_csms()}
+
+    def _describe_csms(self) -> dict[str, Any] | None:
+        if self.upstream is None:
+            return None
+        return {
+            "url": self._settings.csms.url,
+            "waiting": self.outbox.depth(),
+            "oldest_utc_ms": self.outbox.oldest_utc_ms(),
+            "dead": self.outbox.dead,
+            "dropped": self.outbox.dropped,
+            "chargers": {entry.serial: self.upstream.describe(entry.serial) for entry in self._settings.chargers},
+        }
+
+    def resend(self, numbers: Sequence[int] | None) -> int:
+        """Let dead letters wait for the CSMS again and say how many; None means all of them."""
+        letters = self.outbox.resend(numbers)
+        for serial in {letter.serial for letter in letters}:
+            if self.upstream is not None:
+                self.upstream.resent(serial)
+        return len(letters)
 
     async def start(self) -> None:
         """Take up the limit where the journal ends, then open the listeners."""
@@ -156,6 +201,8 @@ class App:
         self.engine.start(self._plan, boot_id())
         self._mark_alive()
         await self.chargers.open()
+        if self.upstream is not None:
+            self.upstream.open()
         await self.outstation.open()
         await self.web.open()
         self._calendar.daily(self._prune, hour=3)
@@ -181,11 +228,16 @@ class App:
             self._alive.cancel()
         await self.outstation.close()
         await self.chargers.close()
+        if self.upstream is not None:
+            await self.upstream.close()
+        self._group.flush()
         self.engine.flush()
         self.engine.snapshot()
         self._wake_up.cancel()
         await self.web.close()
         self._database.close()
+        if self._events_database is not None:
+            self._events_database.close()
         log.info("stopped", limit_w=self.engine.site.limit.power_w)
 
     def _wake(self) -> None:

@@ -1,19 +1,28 @@
-"""The command line: `gridlimit run | check | lab | scenario | simulate | prove`."""
+"""The command line: `gridlimit run | check | outbox | lab | scenario | simulate | prove`."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import http.client
+import json
 import logging
 import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import urlencode
 
 import structlog
 import typer
 from rich.console import Console
 
 from bridge import __version__
-from bridge.settings import ConfigError, Settings, load, warnings
+from bridge.settings import ConfigError, Settings, load, minimum_limit_w, warnings
+
+if TYPE_CHECKING:
+    from bridge.store.outbox import Outbox
 
 app = typer.Typer(
     name="gridlimit",
@@ -25,6 +34,7 @@ app = typer.Typer(
 out = Console(soft_wrap=True)
 err = Console(stderr=True, soft_wrap=True)
 
+HTTP_TIMEOUT_S = 10.0
 EXIT_CONFIG = 78  # EX_CONFIG: a supervisor need not try again
 
 ConfigOption = Annotated[
@@ -79,7 +89,7 @@ def run(
         code = uvloop.run(serve(settings))
     except ImportError:
         code = asyncio.run(serve(settings))
-    except (OSError, StoreError) as error:
+    except (OSError, StoreError, RuntimeError) as error:
         err.print(f"cannot start: {error}", style="red", markup=False, highlight=False)
         raise typer.Exit(1) from None
     raise typer.Exit(code)
@@ -89,10 +99,10 @@ def run(
 def check(config: ConfigOption = None) -> None:
     """Say what is wrong with a configuration, or what will run."""
     settings = _settings(config)
-    site, fallback, iec104 = settings.site, settings.fallback, settings.iec104
+    site, fallback, iec104, csms = settings.site, settings.fallback, settings.iec104, settings.csms
     hold = "for ever" if fallback.hold_s is None else f"for {fallback.hold_s:g} s"
     lines = [
-        f"site        {site.name}: connection {site.capacity_w} W, setpoints from {site.min_limit_w} W"
+        f"site        {site.name}: connection {site.capacity_w} W, setpoints from {minimum_limit_w(settings)} W"
         + (" and exactly 0 W" if site.allow_zero else ", 0 W refused"),
         f"start       {site.at_start_w} W until the first setpoint ever",
         f"fallback    hold the last limit {hold}, then {fallback.limit_w} W; on return: {fallback.on_return.value}",
@@ -104,6 +114,8 @@ def check(config: ConfigOption = None) -> None:
             f" {1000 + 10 * entry.index}" + (", out of service" if entry.out_of_service else "")
             for entry in settings.chargers
         ),
+        f"csms        {csms.url or 'none: the bridge is the central system itself'}"
+        + (f", security profile {csms.security_profile}" if csms.url else ""),
         f"http        http://{settings.http.host}:{settings.http.port}/status",
         f"data        {settings.data_dir}",
     ]
@@ -136,6 +148,89 @@ def prove(
     out.print(f"{seeds} seeds from {seed}: {figures}, 0 violations", markup=False, highlight=False)
 
 
+outbox_app = typer.Typer(help="What waits for the CSMS, and what it does not take.", no_args_is_help=True)
+app.add_typer(outbox_app, name="outbox")
+
+
+def _ask_outbox(settings: Settings, method: str, path: str, body: object = None) -> Any:
+    """Ask the running service; None where none runs."""
+    connection = http.client.HTTPConnection(settings.http.host, settings.http.port, timeout=HTTP_TIMEOUT_S)
+    try:
+        headers = {"Content-Type": "application/json"}
+        connection.request(method, path, None if body is None else json.dumps(body), headers)
+        response = connection.getresponse()
+        text = response.read()
+    except ConnectionRefusedError:
+        return None
+    except (OSError, http.client.HTTPException) as error:
+        err.print(f"the service does not answer: {error}", style="red", markup=False, highlight=False)
+        raise typer.Exit(1) from None
+    finally:
+        connection.close()
+    if response.status != http.HTTPStatus.OK:
+        err.print(f"the service says {response.status}: {text[:200]!r}", style="red", markup=False, highlight=False)
+        raise typer.Exit(1)
+    return json.loads(text)
+
+
+@contextlib.contextmanager
+def _outbox_on_disk(settings: Settings) -> Iterator[Outbox]:
+    """The outbox of a service that is down."""
+    from bridge.store.database import Database, StoreError  # noqa: PLC0415  only while the service is down
+    from bridge.store.group_commit import GroupCommit  # noqa: PLC0415
+    from bridge.store.outbox import Outbox  # noqa: PLC0415
+
+    try:
+        database = Database(settings.data_dir / "bridge.db")
+        group = GroupCommit(database, lambda _: None)
+        yield Outbox(database, group)
+        group.flush()
+        database.close()
+    except StoreError as error:
+        err.print(str(error), style="red", markup=False, highlight=False)
+        raise typer.Exit(1) from None
+
+
+@outbox_app.command("list")
+def list_outbox(
+    config: ConfigOption = None,
+    serial: Annotated[str | None, typer.Option(help="Of one charger only.")] = None,
+    dead: Annotated[bool, typer.Option(help="Only what the CSMS does not take.")] = False,
+) -> None:
+    """List what waits for the CSMS, dead letters first with the reason; asks the service, or the file if it is down."""
+    settings = _settings(config)
+    query = {"dead": str(dead).lower()} | ({} if serial is None else {"serial": serial})
+    rows = _ask_outbox(settings, "GET", f"/outbox?{urlencode(query)}")
+    if rows is None:
+        with _outbox_on_disk(settings) as outbox:
+            rows = outbox.listed(only_dead=dead, serial=serial)
+    for row in rows:
+        kept_at = datetime.fromtimestamp(row["utc_ms"] / 1000, UTC).isoformat(timespec="seconds")
+        state = "waits" if row["dead"] is None else f"dead: {row['dead']}"
+        line = f"{row['number']:>8}  {kept_at}  {row['serial']}  {row['action']}  attempts {row['attempts']}  {state}"
+        out.print(line, markup=False, highlight=False)
+    dead_rows = sum(row["dead"] is not None for row in rows)
+    out.print(f"{len(rows)} listed, {dead_rows} of them dead", markup=False, highlight=False)
+
+
+@outbox_app.command()
+def resend(
+    numbers: Annotated[list[int] | None, typer.Argument(help="Which dead letters, by number.")] = None,
+    config: ConfigOption = None,
+    every: Annotated[bool, typer.Option("--all", help="All dead letters.")] = False,
+) -> None:
+    """Let dead letters wait again, in their old places."""
+    if bool(numbers) == every:
+        err.print("say which: numbers of `gridlimit outbox list --dead`, or --all", style="red", highlight=False)
+        raise typer.Exit(2)
+    settings, wanted = _settings(config), None if every else numbers
+    answer = _ask_outbox(settings, "POST", "/outbox/resend", {"numbers": wanted})
+    if answer is None:
+        with _outbox_on_disk(settings) as outbox:
+            answer = {"resent": len(outbox.resend(wanted))}
+    out.print(f"{answer['resent']} letters wait again", markup=False, highlight=False)
+
+
 @app.command()
 def version() -> None:
     """Print the version."""
@@ -157,6 +252,6 @@ def _mount_lab() -> None:
 
 def main() -> None:
     """Run the command line."""
-    if len(sys.argv) < 2 or sys.argv[1] not in {"run", "check", "version"}:  # noqa: PLR2004  the first word
+    if len(sys.argv) < 2 or sys.argv[1] not in {"run", "check", "outbox", "version"}:  # noqa: PLR2004  the first word
         _mount_lab()
     app()

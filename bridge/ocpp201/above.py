@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 from bridge.ocpp201.rpc import CallError, Outcome, Payload
 
 Reply: TypeAlias = Callable[[Payload | CallError], None]
 OnAnswer: TypeAlias = Callable[[Outcome], None]
+
+# What goes by way of contracts, certificates and plans may take its time at the CSMS (ISO 15118), and is never logged.
+SLOW: Final = frozenset({"Get15118EVCertificate", "GetCertificateStatus", "NotifyEVChargingNeeds", "SignCertificate"})
 
 
 class Below(Protocol):

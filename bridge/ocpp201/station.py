@@ -22,7 +22,7 @@ from bridge.core.messages import (
 from bridge.core.plan import Way
 from bridge.core.quantities import Now, Watts
 from bridge.ocpp201 import charging_profile
-from bridge.ocpp201.above import Above, Reply
+from bridge.ocpp201.above import SLOW, Above, Reply
 from bridge.ocpp201.central_system import CentralSystem
 from bridge.ocpp201.floor import Floor
 from bridge.ocpp201.interception import answered_here, asked_here, join_variables, split_variables
@@ -54,7 +54,6 @@ ANSWER_WITHIN_S: Final = 5.0  # then the bridge answers in the place of the cent
 SLOW_ANSWER_WITHIN_S: Final = 75.0  # contracts and certificates come from further away
 STATION_ANSWER_S: Final = 30.0  # for what the central system asks
 _CLOSE_POLICY_VIOLATION: Final = 1008
-_SLOW: Final = frozenset({"Get15118EVCertificate", "GetCertificateStatus", "NotifyEVChargingNeeds", "SignCertificate"})
 _SCHEDULE_IDS: Final = 2**31 - 1
 
 log = structlog.get_logger(__name__)
@@ -263,7 +262,7 @@ class Station:
 
     def _ask(self, action: str, payload: Payload) -> Deferred:
         """Have a request answered by the central system in time, else by the embedded one in its place."""
-        within_s = SLOW_ANSWER_WITHIN_S if action in _SLOW else self._answer_within_s
+        within_s = SLOW_ANSWER_WITHIN_S if action in SLOW else self._answer_within_s
         deferred, timers = Deferred(2 * within_s + STATION_ANSWER_S), list[asyncio.TimerHandle]()
 
         def answered(outcome: Outcome) -> None:

@@ -14,7 +14,7 @@ import msgspec
 import structlog
 
 from bridge.core.quantities import Now
-from bridge.ocpp201.above import Below, OnAnswer
+from bridge.ocpp201.above import SLOW, Below, OnAnswer
 from bridge.ocpp201.dial import NOT_CONNECTED, BackOff, dial, security_event, why_not_connected
 from bridge.ocpp201.letters import TRANSACTION_EVENT, Letter, Outbox
 from bridge.ocpp201.rpc import (
@@ -73,8 +73,6 @@ NEVER_HEALS: Final = frozenset(
         "TypeConstraintViolation",
     }
 )
-# What carries certificates and contracts may take its time at the CSMS, and is never logged.
-SLOW: Final = frozenset({"Authorize", "Get15118EVCertificate", "GetCertificateStatus", "SignCertificate"})
 _TRIGGERED: Final = {
     "SignChargingStationCertificate": "SignCertificate",
     "SignCombinedCertificate": "SignCertificate",
@@ -157,6 +155,14 @@ class Upstream:
     def resent(self, serial: str) -> None:
         """Note that dead letters of a serial wait again."""
         self.link(serial).wanted()
+
+    def has_queued(self, serial: str, transaction_id: str | None) -> bool:
+        """Say whether messages of a transaction, or of any, still wait for the CSMS (E14)."""
+        events = [letter for letter in self._outbox.letters(serial) if letter.action == TRANSACTION_EVENT]
+        if transaction_id is None:
+            return bool(events)
+        name = f'"{transaction_id}"'
+        return any(name in (self._outbox.text(letter) or "") for letter in events)
 
     def describe(self, serial: str) -> dict[str, Any]:
         """Say how the connection of a serial stands, for the status page."""
@@ -680,7 +686,9 @@ def _slot(action: str, payload: Payload) -> str:
     """Name what only the newest is kept of: the status of a connector (B04.FR.02), the limit of the grid."""
     if action == "StatusNotification":
         return f"status {payload['evseId']}/{payload['connectorId']}"
-    return "charging limit" if action in ("NotifyChargingLimit", "ClearedChargingLimit") else ""
+    if action == "NotifyChargingLimit":
+        return f"charging limit {payload['chargingLimit']['chargingLimitSource']}"
+    return f"charging limit {payload['chargingLimitSource']}" if action == "ClearedChargingLimit" else ""
 
 
 def _is_refused(response: Payload) -> bool:

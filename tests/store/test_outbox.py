@@ -157,3 +157,15 @@ def test_a_file_of_the_release_before_gets_the_outbox_added(tmp_path: Path) -> N
     turn.database.connection.pragma("user_version", 1)
     turn.database.close()
     assert Turn(tmp_path).outbox().depth() == 0
+
+
+def test_what_a_shelf_was_given_can_be_read_before_it_is_on_disk(tmp_path: Path) -> None:
+    turn = Turn(tmp_path)
+    shelf = Shelf(turn.database, turn.group)
+    shelf.put("room", "b", "1")
+    turn.end()
+    shelf.put("room", "a", "2")
+    shelf.delete("room", "b")
+    assert (shelf.get("room", "a"), shelf.get("room", "b"), list(shelf.items("room"))) == ("2", None, [("a", "2")])
+    turn.end()
+    assert (shelf.get("room", "a"), shelf.get("room", "b"), list(shelf.items("room"))) == ("2", None, [("a", "2")])
