@@ -58,8 +58,8 @@ class EventLog(Protocol):
         """
         ...
 
-    def after(self, sequence: int, limit: int) -> list[Row]:
-        """The oldest events behind number `sequence`, at most `limit`."""
+    def after(self, sequence: int, number: int) -> list[Row]:
+        """The oldest events behind number `sequence`, at most so many."""
         ...
 
     def acknowledged(self, group: str) -> int:
@@ -114,10 +114,10 @@ class EventBuffer:
         ]
         return len(dropped)
 
-    def after(self, sequence: int, limit: int) -> list[Row]:
+    def after(self, sequence: int, number: int) -> list[Row]:
         """The oldest events behind number `sequence`."""
         place = bisect_right(self._rows, sequence, key=_sequence)
-        return self._rows[place : place + limit]
+        return self._rows[place : place + number]
 
     def acknowledged(self, group: str) -> int:
         """The newest event that this group has acknowledged."""

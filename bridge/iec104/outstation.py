@@ -544,7 +544,7 @@ class Session:
         if self._behind and len(self._pending) <= asdu.MAXIMUM_OBJECTS:
             rows = self.outstation.events.after(self._last_pending, PENDING_EVENTS)
             self._pending.extend(map(Event._make, rows))
-            self._behind = len(rows) == PENDING_EVENTS
+            self._behind = bool(rows)
             if rows:
                 self._last_pending = rows[-1][0]
         return bool(self._pending)

@@ -17,8 +17,8 @@ class Master:
         self.outstation = outstation
         self.session = Session(outstation, name, Now(0, UTC_MS))
         self.sent = self.seen = 0
-        self.exchange(STARTDT, 0)
-        self.confirm()
+        self.asdus: list[bytes] = []  # all that were ever seen
+        self.opening = self.exchange(STARTDT, 0) + self.confirm()
 
     def exchange(self, data: bytes, now_ms: int) -> list[bytes]:
         """The ASDUs that come back."""
@@ -29,6 +29,7 @@ class Master:
             if not frame[2] & 1:
                 self.seen += 1
                 asdus.append(frame[6:])
+        self.asdus += asdus
         return asdus
 
     def confirm(self, now_ms: int = 0) -> list[bytes]:

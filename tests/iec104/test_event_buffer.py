@@ -29,14 +29,14 @@ def buffer_of(*events: Event, capacity: int = 100, groups: tuple[str, ...] = (""
     return buffer
 
 
-def sequences(buffer: EventBuffer, after: int = 0, limit: int = 1000) -> list[int]:
-    return [row[0] for row in buffer.after(after, limit)]
+def sequences(buffer: EventBuffer, after: int = 0, number: int = 1000) -> list[int]:
+    return [row[0] for row in buffer.after(after, number)]
 
 
 def test_events_are_read_in_the_order_they_came_from_any_place() -> None:
     buffer = buffer_of(*map(measured, range(1, 8)))
     assert sequences(buffer) == [1, 2, 3, 4, 5, 6, 7]
-    assert sequences(buffer, after=3, limit=2) == [4, 5]
+    assert sequences(buffer, after=3, number=2) == [4, 5]
     assert buffer.last_sequence == 7
 
 
