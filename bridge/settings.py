@@ -21,20 +21,23 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, EnvSettingsSource, InitSettingsSource, SettingsConfigDict
 
-from bridge.core.plan import ChargerPlan, Offline, OnReturn, Plan
+from bridge.core.limit import minimum_14a_w
+from bridge.core.plan import ChargerPlan, Offline, OnReturn, Plan, Way
 from bridge.core.points import Point
+from bridge.core.quantities import Watts
 from bridge.dso_profile import CHARGER_IOA_STRIDE, MAX_IOA, DsoFallback, DsoProfile, point_table
 
 PREFIX = "GRIDLIMIT_"
 SHIPPED_PROFILES = Path(__file__).parent / "profiles"
 STALE_AFTER_SAMPLES = 3
+LPC_HOLD_S = 120.0  # EEBUS LPC: the heartbeat is missing after 120 s
+LPC_RELEASE_S = 7_200.0
 MAX_FILE_BYTES = 4_000_000
 MAX_DEPTH = 8
 MAX_TRANSLATED_SERIAL = 25  # OCPP 2.0.1 ChargingStationType.serialNumber
 
 KeyPath = tuple[Hashable, ...]
 ModelT = TypeVar("ModelT", bound=BaseModel)
-SectionT = TypeVar("SectionT", bound=BaseModel)
 
 PowerW = Annotated[int, Field(ge=0, le=1_000_000_000)]
 Seconds = Annotated[float, Field(ge=0, le=366 * 86_400, allow_inf_nan=False)]
@@ -194,6 +197,21 @@ class ChargerProfile(_Section):
         description="What it does without its connection: `stops`, `keeps_limit` (the last one acknowledged) or"
         " `nameplate` (assume its maximum).",
     )
+    floor_w: PowerW = Field(
+        default=0,
+        description="What it may draw when its lease has ended: below `minimum_w` it pauses then.",
+    )
+    lease_s: Annotated[float, Field(ge=60, le=86_400, allow_inf_nan=False)] | None = Field(
+        default=None,
+        validate_default=True,
+        description="How long a grant lasts unless it is renewed; `floor_w` holds then. Only ocpp2.0.1 can; none: for"
+        " ever.",
+    )
+    ladder: Annotated[list[Annotated[Way, Field(strict=False)]], Field(min_length=1)] = Field(
+        default=[Way.LIMIT],
+        description="What is tried in turn while it refuses: `limit`, `other_unit`, `per_transaction`, `pause`,"
+        " `stop`.",
+    )
     file_transfer: list[str] = Field(
         default=["ftp"], description="Schemes of addresses it can load firmware from and send diagnostics to."
     )
@@ -214,6 +232,13 @@ class ChargerProfile(_Section):
     def _maximum_reaches_minimum(cls, maximum_w: int, info: ValidationInfo) -> int:
         return _not_below(maximum_w, info, "minimum_w")
 
+    @field_validator("lease_s")
+    @classmethod
+    def _a_lease_needs_charging_profiles(cls, lease_s: float | None, info: ValidationInfo) -> float | None:
+        if lease_s is not None and info.data.get("protocol") != "ocpp2.0.1":
+            raise ValueError("needs charging profiles that end by themselves, which only ocpp2.0.1 has here")
+        return lease_s
+
     @field_validator("limit")
     @classmethod
     def _limit_is_in_the_words_of_the_protocol(cls, limit: LimitCommand, info: ValidationInfo) -> LimitCommand:
@@ -226,12 +251,20 @@ class ChargerProfile(_Section):
 
 
 class Site(_Section):
-    """The site. `at_start_w` holds until the first setpoint ever (default: capacity). No `id_tags`: all may charge."""
+    """The site. `at_start_w` holds until the first setpoint ever (default: capacity). No `id_tags`: all may charge.
+
+    `min_limit_w` is the least that can be set, in W, or `enwg_14a`: what § 14a EnWG leaves so many chargers. Where
+    not all of them can run, the pause moves on every `rotate_s`. `require_floors` refuses a configuration with which a
+    dead bridge would leave more than the fallback limit.
+    """
 
     name: Annotated[str, Field(min_length=1, max_length=100)] = "Site"
     capacity_w: Annotated[PowerW, Field(gt=0)]
-    min_limit_w: PowerW
+    min_limit_w: PowerW | Literal["enwg_14a"]
     allow_zero: bool = False
+    ramp_w_per_s: Annotated[PowerW, Field(gt=0)] | None = None
+    rotate_s: Annotated[int, Field(ge=60, le=86_400)] = 900
+    require_floors: bool = False
     at_start_w: PowerW
     id_tags: list[Annotated[str, Field(min_length=1, max_length=36)]] = []
 
@@ -244,8 +277,8 @@ class Site(_Section):
 
     @field_validator("min_limit_w")
     @classmethod
-    def _minimum_within_capacity(cls, min_limit_w: int, info: ValidationInfo) -> int:
-        if min_limit_w > info.data.get("capacity_w", min_limit_w):
+    def _minimum_within_capacity(cls, min_limit_w: int | str, info: ValidationInfo) -> int | str:
+        if isinstance(min_limit_w, int) and min_limit_w > info.data.get("capacity_w", min_limit_w):
             raise ValueError("is above capacity_w: no limit could ever be accepted")
         return min_limit_w
 
@@ -340,12 +373,18 @@ class Iec104(_Section):
 
 
 class Fallback(_Section):
-    """What holds when the link is lost: the last limit for `hold_s` (None: for ever), then `limit_w`."""
+    """What holds when the link is lost: the last limit for `hold_s` (None: for ever), then `limit_w`.
 
+    Mode `eebus_lpc`, after EEBUS LPC: the fallback limit also before the first setpoint, the hold is 120 s whatever
+    `hold_s` says, and after `release_after_s` (2 to 24 h) without a link nothing but the capacity limits any more.
+    """
+
+    mode: Literal["hold", "eebus_lpc"] = "hold"
     hold_s: Seconds | None = 300.0
     limit_w: PowerW
     on_return: Annotated[OnReturn, Field(strict=False)] = OnReturn.KEEP_FALLBACK
     restore_after_s: Seconds | None = Field(None, validate_default=True)
+    release_after_s: Annotated[float, Field(ge=7_200, le=86_400)] | None = Field(None, validate_default=True)
 
     @field_validator("restore_after_s")
     @classmethod
@@ -353,6 +392,13 @@ class Fallback(_Section):
         if "on_return" in info.data and (info.data["on_return"] is OnReturn.RESTORE_LAST) != (value is not None):
             raise ValueError("is needed with on_return: restore_last and with nothing else")
         return value
+
+    @field_validator("release_after_s")
+    @classmethod
+    def _release_belongs_to_eebus_lpc(cls, value: float | None, info: ValidationInfo) -> float | None:
+        if value is not None and info.data.get("mode") != "eebus_lpc":
+            raise ValueError("is for mode: eebus_lpc alone: remove it, or choose that mode")
+        return LPC_RELEASE_S if value is None and info.data.get("mode") == "eebus_lpc" else value
 
 
 class Ocpp(_Section):
@@ -437,6 +483,8 @@ class ChargerEntry(_Section):
     profile: ChargerProfile
     index: Annotated[int, Field(ge=0, lt=MAX_IOA // CHARGER_IOA_STRIDE)]
     out_of_service: bool = False
+    priority: Annotated[int, Field(ge=-100, le=100)] = 0
+    floor_w: PowerW
     sample_interval_s: Annotated[int, Field(ge=1, le=86_400)]
     minimum_w: PowerW
     maximum_w: PowerW
@@ -447,7 +495,7 @@ class ChargerEntry(_Section):
         if not isinstance(data, dict) or not isinstance(made := data.get("profile"), ChargerProfile):
             return data
         said = {key: value for key, value in data.items() if value is not None}
-        default = {"minimum_w": made.minimum_w, "maximum_w": made.maximum_w}
+        default = {"minimum_w": made.minimum_w, "maximum_w": made.maximum_w, "floor_w": made.floor_w}
         return default | {"sample_interval_s": made.sampling.interval_s} | said
 
     @field_validator("maximum_w")
@@ -504,7 +552,7 @@ class Settings(_Section, BaseSettings):
 
 
 # What `load` or a before-validator fills in: never missing by the fault of whoever wrote the file.
-_FILLED_IN = {"profile", "minimum_w", "maximum_w", "sample_interval_s", "at_start_w"}
+_FILLED_IN = {"profile", "minimum_w", "maximum_w", "floor_w", "sample_interval_s", "at_start_w"}
 
 
 class _Source:
@@ -621,6 +669,11 @@ def load(path: Path | None, environ: Mapping[str, str] | None = None) -> Setting
     if settings is not None:
         for text in _clashing_points(settings):
             source.problem(("iec104", "dso_profile"), text)
+        total_w, unlimited = without_bridge(settings)
+        if settings.site.require_floors and total_w > settings.fallback.limit_w:
+            why = f"; nothing limits {', '.join(unlimited[:5])} then" if unlimited else ""
+            text = f"a dead bridge would leave {total_w} W, above fallback.limit_w {settings.fallback.limit_w} W{why}"
+            source.problem(("site", "require_floors"), f"{text}: lower floor_w, give leases, or do without")
     if settings is None or source.problems:
         raise ConfigError(source.problems)
     tls = None if settings.iec104.tls is None else _beside(settings.iec104.tls, folder)
@@ -633,7 +686,7 @@ def load(path: Path | None, environ: Mapping[str, str] | None = None) -> Setting
     )
 
 
-def _beside(section: SectionT, folder: Path) -> SectionT:
+def _beside(section: ModelT, folder: Path) -> ModelT:
     """Count the relative paths of a section from `folder`."""
     paths = {name: folder / value for name, value in section if isinstance(value, Path)}
     return section.model_copy(update=paths)
@@ -652,13 +705,14 @@ def dso_profile(name: str, folder: Path = SHIPPED_PROFILES) -> DsoProfile:
 def plan(settings: Settings) -> Plan:
     """What the core needs to know of the configuration."""
     site, fallback, dso = settings.site, settings.fallback, settings.iec104.profile
+    is_lpc = fallback.mode == "eebus_lpc"
     return Plan(
         name=site.name,
         capacity_w=site.capacity_w,
-        min_limit_w=site.min_limit_w,
+        min_limit_w=minimum_limit_w(settings),
         allow_zero=site.allow_zero,
         at_start_w=site.at_start_w,
-        hold_ms=None if fallback.hold_s is None else _ms(fallback.hold_s),
+        hold_ms=_ms(LPC_HOLD_S) if is_lpc else None if fallback.hold_s is None else _ms(fallback.hold_s),
         fallback_w=fallback.limit_w,
         on_return=fallback.on_return,
         restore_after_ms=_ms(fallback.restore_after_s or 0),
@@ -673,6 +727,10 @@ def plan(settings: Settings) -> Plan:
                 stale_ms=STALE_AFTER_SAMPLES * _ms(charger.sample_interval_s),
                 offline=charger.profile.offline,
                 out_of_service=charger.out_of_service,
+                lease_ms=None if charger.profile.lease_s is None else _ms(charger.profile.lease_s),
+                floor_w=charger.floor_w,
+                ladder=tuple(charger.profile.ladder),
+                priority=charger.priority,
             )
             for charger in settings.chargers
         ),
@@ -680,27 +738,38 @@ def plan(settings: Settings) -> Plan:
             dso, settings.iec104.common_address, [charger.index for charger in settings.chargers], site.capacity_w
         ),
         deciding_group=settings.iec104.deciding_group,
+        release_after_ms=None if fallback.release_after_s is None else _ms(fallback.release_after_s),
+        start_in_fallback=is_lpc,
+        rotate_ms=_ms(site.rotate_s),
+        ramp_w_per_s=site.ramp_w_per_s,
     )
+
+
+def minimum_limit_w(settings: Settings) -> Watts:
+    """The least that a control centre can set."""
+    if settings.site.min_limit_w == "enwg_14a":
+        return minimum_14a_w(sum(not charger.out_of_service for charger in settings.chargers))
+    return int(settings.site.min_limit_w)
+
+
+def without_bridge(settings: Settings) -> tuple[Watts, list[str]]:
+    """What the site may draw for good if the bridge dies, W, and the serials that nothing limits then.
+
+    A charger with a lease ends in its floor, one that stops in 0 W. One that keeps its limit keeps what it was last
+    given, which together with the others' was within the limit; it counts here at its maximum, as nothing lowers it.
+    """
+    in_use = [charger for charger in settings.chargers if not charger.out_of_service]
+    floored = [charger for charger in in_use if charger.profile.lease_s is not None]
+    stopping = [charger for charger in in_use if charger.profile.offline is Offline.STOPS]
+    unlimited = [charger for charger in in_use if charger not in floored and charger not in stopping]
+    total_w = sum(charger.floor_w for charger in floored) + sum(charger.maximum_w for charger in unlimited)
+    return total_w, [charger.serial for charger in unlimited]
 
 
 def warnings(settings: Settings) -> list[str]:
     """What is allowed but worth a second look, as sentences for `gridlimit check`."""
     site, fallback = settings.site, settings.fallback
-    in_use = [charger for charger in settings.chargers if not charger.out_of_service]
-    maximum_w, minimum_w = sum(each.maximum_w for each in in_use), sum(each.minimum_w for each in in_use)
-    found = []
-    if not in_use:
-        found.append("chargers: none in use: setpoints are accepted, and nothing is limited by them")
-    if maximum_w > site.capacity_w:
-        found.append(
-            f"chargers: {len(in_use)} chargers count {maximum_w} W before their first contact, above"
-            f" site.capacity_w {site.capacity_w} W: the worst case stands above the limit until they have answered",
-        )
-    if in_use and fallback.limit_w < minimum_w:
-        found.append(
-            f"fallback.limit_w: {fallback.limit_w} W cannot feed all {len(in_use)} chargers their minimum"
-            f" ({minimum_w} W in sum): in fallback some are paused in turn",
-        )
+    found = _charger_warnings(settings)
     if fallback.limit_w > site.capacity_w:
         found.append(f"fallback.limit_w: {fallback.limit_w} W is above site.capacity_w: the capacity holds instead")
     if site.at_start_w > site.capacity_w:
@@ -719,6 +788,33 @@ def warnings(settings: Settings) -> list[str]:
     for name, host in (*plain_104, ("ocpp", settings.ocpp.host), ("http", settings.http.host)):
         if not _is_loopback(host):
             found.append(f"{name}.host: {host}: plain TCP without TLS beyond this machine: only in a trusted network")
+    return found
+
+
+def _charger_warnings(settings: Settings) -> list[str]:
+    site, fallback = settings.site, settings.fallback
+    in_use = [charger for charger in settings.chargers if not charger.out_of_service]
+    maximum_w, minimum_w = sum(each.maximum_w for each in in_use), sum(each.minimum_w for each in in_use)
+    found = []
+    if not in_use:
+        found.append("chargers: none in use: setpoints are accepted, and nothing is limited by them")
+    if maximum_w > site.capacity_w:
+        found.append(
+            f"chargers: {len(in_use)} chargers count {maximum_w} W before their first contact, above"
+            f" site.capacity_w {site.capacity_w} W: the worst case stands above the limit until they have answered",
+        )
+    if in_use and fallback.limit_w < minimum_w:
+        found.append(
+            f"fallback.limit_w: {fallback.limit_w} W cannot feed all {len(in_use)} chargers their minimum"
+            f" ({minimum_w} W in sum): in fallback some are paused in turn",
+        )
+    total_w, unlimited = without_bridge(settings)
+    if total_w > fallback.limit_w:
+        kept = f", {len(unlimited)} of {len(in_use)} chargers without a floor among them" if unlimited else ""
+        found.append(
+            f"chargers: if the bridge died, the site could go on drawing {total_w} W{kept}: above"
+            f" fallback.limit_w {fallback.limit_w} W",
+        )
     return found
 
 

@@ -46,6 +46,9 @@ def test_the_contract_as_written_is_accepted(tmp_path: Path) -> None:
         "allow_zero": False,
         "at_start_w": 100_000,
         "id_tags": [],
+        "ramp_w_per_s": None,
+        "rotate_s": 900,
+        "require_floors": False,
     }
     assert (read.iec104.port, read.ocpp.port, read.http.port, read.csms.url) == (2404, 9000, 8080, None)
     assert read.data_dir == tmp_path / "data"
@@ -347,7 +350,8 @@ def test_a_point_table_that_clashes_or_makes_no_sense_is_refused(
 
 def test_what_is_allowed_but_doubtful_is_warned_of(tmp_path: Path) -> None:
     sound = CONTRACT.replace("capacity_w: 100000", "capacity_w: 100001")
-    assert settings.warnings(load(tmp_path, sound)) == []
+    (dead,) = settings.warnings(load(tmp_path, sound))
+    assert "if the bridge died, the site could go on drawing 50000 W, 1 of 1 chargers without a floor" in dead
     chargers = ", ".join(f"{{serial: S4-{n}, charger_profile: series4-ultra}}" for n in range(3))
     doubtful = (
         CONTRACT.replace("{serial: S4-0001, charger_profile: series4-ultra}", chargers)
@@ -362,3 +366,36 @@ def test_what_is_allowed_but_doubtful_is_warned_of(tmp_path: Path) -> None:
     assert "site.at_start_w: 200000 W is above" in found
     assert "never leads to the fallback limit" in found
     assert "none in use" in "\n".join(settings.warnings(load(tmp_path, LEAST)))
+
+
+def test_a_dead_bridge_that_would_leave_too_much_is_refused_only_where_floors_are_required(tmp_path: Path) -> None:
+    strict = CONTRACT.replace("allow_zero: false", "allow_zero: false, require_floors: true")
+    (problem,) = problems(tmp_path, strict)
+    assert "site.require_floors: a dead bridge would leave 50000 W, above fallback.limit_w 10000 W" in problem
+    leased = strict.replace(
+        "{serial: S4-0001, charger_profile: series4-ultra}",
+        "{serial: CS-0001, charger_profile: native-201, floor_w: 4140}",
+    )
+    assert settings.without_bridge(load(tmp_path, leased)) == (4_140, [])
+
+
+def test_the_minimum_of_section_14a_counts_the_chargers_in_service(tmp_path: Path) -> None:
+    text = CONTRACT.replace("min_limit_w: 6000", "min_limit_w: enwg_14a").replace(
+        "chargers: [", "chargers: [{serial: S4-0009, charger_profile: series4-ultra, out_of_service: true}, "
+    )
+    assert settings.plan(load(tmp_path, text)).min_limit_w == 4_200
+
+
+def test_the_mode_after_eebus_lpc_sets_hold_start_and_release(tmp_path: Path) -> None:
+    plan = settings.plan(load(tmp_path, CONTRACT.replace("hold_s: 300", "mode: eebus_lpc")))
+    assert (plan.hold_ms, plan.start_in_fallback, plan.release_after_ms) == (120_000, True, 7_200_000)
+    (problem,) = problems(tmp_path, CONTRACT.replace("hold_s: 300", "hold_s: 300, release_after_s: 7200"))
+    assert "is for mode: eebus_lpc alone" in problem
+
+
+def test_a_lease_is_for_those_that_can_hold_one(tmp_path: Path) -> None:
+    plan = settings.plan(
+        load(tmp_path, CONTRACT.replace("S4-0001, charger_profile: series4-ultra", "C, charger_profile: native-201"))
+    )
+    assert plan.chargers[0].lease_ms == 120_000
+    assert plan.chargers[0].ladder[0].value == "limit"
