@@ -1,7 +1,7 @@
-"""What a CSMS asks of a native station that would cut it off from the bridge: answered here, never passed on; pure.
+"""What a CSMS asks of a native station that would take it out of the bridge's hands: answered here; pure.
 
 The station's network, credentials and certificates towards the bridge are the bridge's business; its link to the CSMS
-is the bridge's own (OCPP 2.0.1 Part 1 §8.4, Part 4 §6.5).
+is the bridge's own (OCPP 2.0.1 Part 1 §8.4, Part 4 §6.5). So is smart charging: switched off, no limit holds.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ _OF_THE_LINK: Final = frozenset(
         ("securityctrlr", "securityprofile"),
     }
 )
+_OF_THE_LIMIT: Final = "smartchargingctrlr"
 _READ_ONLY: Final = {"reasonCode": "ReadOnly", "additionalInfo": "held by the local controller"}
 _REJECTED: Final[Payload] = {
     "status": "Rejected",
@@ -50,7 +51,7 @@ def split_variables(payload: Payload) -> tuple[Payload | None, list[Payload | No
 
     The results are in the order of the request, None where the station's own belongs (B05.FR.01).
     """
-    results = [_refused(each) if _is_of_the_link(each) else None for each in payload["setVariableData"]]
+    results = [_refused(each) if _is_held_here(each) else None for each in payload["setVariableData"]]
     passed = [each for each, result in zip(payload["setVariableData"], results, strict=True) if result is None]
     if len(passed) == len(results):
         return payload, []
@@ -64,8 +65,9 @@ def join_variables(results: list[Payload | None], answer: Payload | None) -> Pay
     return {"setVariableResult": [each for each in joined if each is not None]}
 
 
-def _is_of_the_link(data: Payload) -> bool:
-    return (data["component"]["name"].casefold(), data["variable"]["name"].casefold()) in _OF_THE_LINK
+def _is_held_here(data: Payload) -> bool:
+    component, variable = data["component"]["name"].casefold(), data["variable"]["name"].casefold()
+    return component == _OF_THE_LIMIT or (component, variable) in _OF_THE_LINK
 
 
 def _refused(data: Payload) -> Payload:

@@ -66,6 +66,24 @@ class NativeProfiles:
             self._clear_by_id({}, lambda _: None)
         self._is_alone = per_transaction
 
+    def refused(self, action: str, payload: Payload) -> Payload | None:
+        """The refusal of another request that would raise the station above the limit; None for one that may pass.
+
+        A RequestStartTransaction carries a charging profile too (K05); an id or purpose of the bridge's would replace
+        or overrule the grant. A station that was put out of operation to keep the limit stays so.
+        """
+        way = self._smart_charging.way
+        if action == "ChangeAvailability" and way is Way.STOP and payload["operationalStatus"] == "Operative":
+            return Refusal("NotEnabled", "the grid limits this station by its availability").answer()
+        if action != "RequestStartTransaction" or "chargingProfile" not in payload:
+            return None
+        charging_profile = payload["chargingProfile"]
+        if charging_profile["chargingProfilePurpose"] != OF_TRANSACTION or is_reserved(charging_profile["id"]):
+            return Refusal("InvalidProfile", f"only {OF_TRANSACTION} (K05.FR.02), with an id of the CSMS").answer()
+        if way is Way.PER_TRANSACTION:
+            return Refusal("InvalidProfile", "the grid limits this station per transaction").answer()
+        return None
+
     def from_above(self, action: str, payload: Payload, reply: Reply) -> None:
         """Answer one of the four requests, schema-valid."""
         if action == "SetChargingProfile":

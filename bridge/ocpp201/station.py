@@ -121,7 +121,7 @@ class Station:
 
     def from_above(self, action: str, payload: Payload, reply: Reply) -> None:
         """Hand a request of the central system to the station, and its answer back."""
-        here = answered_here(action, payload)
+        here = answered_here(action, payload) or self._charging_profiles.refused(action, payload)
         if here is not None:
             reply(here)
             return

@@ -76,6 +76,12 @@ def test_a_request_that_is_all_about_the_link_never_reaches_the_station() -> Non
     assert join_variables(results, None)["setVariableResult"][0]["attributeStatus"] == "Rejected"
 
 
+def test_smart_charging_of_a_station_cannot_be_switched_off_from_above() -> None:
+    passed, results = split_variables({"setVariableData": [variable("SmartChargingCtrlr", "Enabled")]})
+    assert passed is None
+    assert join_variables(results, None)["setVariableResult"][0]["attributeStatus"] == "Rejected"
+
+
 def test_a_request_that_is_not_about_the_link_is_passed_on_as_it_is() -> None:
     payload = {"setVariableData": [variable("ClockCtrlr", "TimeZone")]}
     assert split_variables(payload) == (payload, [])

@@ -166,3 +166,36 @@ async def test_a_station_limited_per_transaction_takes_those_from_the_bridge_alo
     assert 104_002 in bench.station.installed
     bench.order(6_000)
     assert await bench.ask("SetChargingProfile", default(8)) == ACCEPTED
+
+
+START = {"remoteStartId": 1, "evseId": 1, "idToken": {"idToken": "04A1B2C3", "type": "ISO14443"}}
+
+
+def starting(identity: int, purpose: str) -> Payload:
+    charging_profile = default(identity)["chargingProfile"] | {"chargingProfilePurpose": purpose}
+    return START | {"chargingProfile": charging_profile}
+
+
+async def test_a_start_that_brings_a_charging_profile_of_the_bridges_is_refused() -> None:
+    bench = Bench()
+    for request in (starting(104_001, "TxProfile"), starting(7, "ChargingStationMaxProfile")):
+        assert SCHEMAS.problem_in_request("RequestStartTransaction", request) is None
+        refusal = bench.profiles.refused("RequestStartTransaction", request)
+        assert refusal is not None
+        assert SCHEMAS.problem_in_response("RequestStartTransaction", refusal) is None
+        assert refusal["statusInfo"]["reasonCode"] == "InvalidProfile"
+    assert bench.profiles.refused("RequestStartTransaction", START) is None
+    assert bench.profiles.refused("RequestStartTransaction", starting(7, "TxProfile")) is None
+    bench.order(6_000, Way.PER_TRANSACTION)
+    assert bench.profiles.refused("RequestStartTransaction", starting(7, "TxProfile")) is not None
+
+
+async def test_a_station_out_of_operation_for_the_limit_is_not_put_back_by_the_csms() -> None:
+    bench = Bench()
+    operative = {"operationalStatus": "Operative"}
+    assert bench.profiles.refused("ChangeAvailability", operative) is None
+    bench.order(0, Way.STOP)
+    refusal = bench.profiles.refused("ChangeAvailability", operative)
+    assert refusal is not None
+    assert SCHEMAS.problem_in_response("ChangeAvailability", refusal) is None
+    assert bench.profiles.refused("ChangeAvailability", {"operationalStatus": "Inoperative"}) is None
