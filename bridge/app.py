@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -31,7 +31,9 @@ from bridge.iec104.event_buffer import MEASURED_TYPES
 from bridge.iec104.listener import Listener
 from bridge.iec104.outstation import OutstationPlan, RedundancyGroup
 from bridge.iec104.scans import Flutter
+from bridge.legacy.dialects import OCPP15, Dialect
 from bridge.legacy.hello import hello_connection
+from bridge.legacy.ocpp16 import OCPP16
 from bridge.legacy.quarantine import Quarantine
 from bridge.legacy.transactions import Transactions
 from bridge.legacy.unit import Unit
@@ -43,8 +45,8 @@ from bridge.ocpp201.station import Station
 from bridge.ocpp201.upstream import Upstream
 from bridge.settings import ChargerEntry, Settings, plan
 from bridge.store.database import Database
-from bridge.store.group_commit import GroupCommit
 from bridge.store.events import StoredEvents
+from bridge.store.group_commit import GroupCommit
 from bridge.store.journal import Journal
 from bridge.store.outbox import Outbox
 from bridge.store.shelf import Shelf
@@ -152,8 +154,8 @@ class App:
             of_station = above | {"smart_charging": smart_charging(entry)}
             return Station(websocket, entry, central, submit, system_clock, **of_station)
 
-        def unit(websocket: Any, entry: ChargerEntry) -> Unit:
-            of_unit = above | {"smart_charging": smart_charging(entry)}
+        def unit(dialect: Dialect, websocket: Any, entry: ChargerEntry) -> Unit:
+            of_unit = above | {"smart_charging": smart_charging(entry), "dialect": dialect}
             made = Unit(websocket, entry, central, transactions, quarantine, submit, system_clock, **of_unit)
             if upstream is not None:
                 made.record.has_queued = partial(upstream.has_queued, entry.serial)
@@ -165,7 +167,7 @@ class App:
             settings.ocpp.host,
             settings.ocpp.port,
             entries,
-            {"ocpp2.0.1": station, "ocpp1.5": unit},
+            {"ocpp2.0.1": station, "ocpp1.6": partial(unit, OCPP16), "ocpp1.5": partial(unit, OCPP15)},
             submit,
             system_clock,
             connection_class=hello_connection(hellos),
