@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -13,13 +13,14 @@ from typing import Any
 import pytest
 import yaml
 
+from bridge.app import App
 from bridge.core.limit import Source
 from bridge.core.messages import Effect, LimitChanged, LinkChanged, SetLimit, SetpointReceived
 from bridge.core.quantities import Now
 from bridge.engine import Engine
+from bridge.lab.csms import Csms as LabCsms
 from bridge.lab.series4 import Series4Unit
 from bridge.lab.station201 import Station201
-from bridge.lab.virtual import MemoryJournal
 from bridge.legacy.hello import hello_connection
 from bridge.legacy.quarantine import Quarantine
 from bridge.legacy.transactions import Transactions
@@ -33,7 +34,7 @@ from bridge.ocpp201.server import Server
 from bridge.ocpp201.smart_charging import SmartCharging
 from bridge.ocpp201.station import Station
 from bridge.ocpp201.timestamps import rfc3339
-from bridge.settings import ChargerEntry, ChargerProfile
+from bridge.settings import ChargerEntry, ChargerProfile, load
 from tests.core.bench import charger_plan, site_plan
 from tests.legacy.fake_unit import MemoryShelf
 
@@ -96,6 +97,28 @@ class Csms(CentralSystem):
         return outcome
 
 
+class ForgetfulJournal:
+    """A journal that always takes and never gives."""
+
+    last_sequence = 0
+
+    def append(self, records: Sequence[str]) -> None:
+        self.last_sequence += len(records)
+
+    def snapshot(self, state: str, sequence: int) -> None:
+        pass
+
+    def newest_snapshot(self) -> tuple[int, str] | None:
+        return None
+
+    def tail(self, after: int) -> Iterator[tuple[int, str]]:
+        del after
+        return iter(())
+
+    def set_aside(self, sequence: int, why: str) -> None:
+        pass
+
+
 class World:
     """A site of one unit and one station with its engine, its listener and its CSMS."""
 
@@ -107,7 +130,7 @@ class World:
         entries = {each.serial: each for each in (entry(LEGACY, "series4-ultra", 0), entry(NATIVE, "native-201", 1))}
         plans = [charger_plan(each.index, serial=each.serial) for each in entries.values()]
         self.engine = Engine(
-            MemoryJournal(), clock, self.deliver, self.failures.append, asyncio.get_running_loop().call_soon
+            ForgetfulJournal(), clock, self.deliver, self.failures.append, asyncio.get_running_loop().call_soon
         )
         self.engine.start(site_plan(*plans, capacity_w=100_000), "boot")
         transactions, quarantine = Transactions(self.shelf), Quarantine(self.shelf)
@@ -350,3 +373,62 @@ async def test_charging_profiles_of_a_legacy_unit_hold_again_after_a_restart_of_
         await world.until(lambda: world.granted_w(LEGACY) == 9_000)
         again = SmartCharging(entry(LEGACY, "series4-ultra", 0), world.engine.submit, clock, shelf=world.shelf)
         assert again.profiles.wish_w(clock().utc_ms) == 9_000
+
+
+@asynccontextmanager
+async def whole_service(folder: Path) -> AsyncIterator[tuple[App, LabCsms, Series4Unit, Station201]]:
+    csms = LabCsms(serials=[LEGACY, NATIVE])
+    await csms.open()
+    chargers = [(LEGACY, "series4-ultra"), (NATIVE, "native-201")]
+    configuration = {
+        "site": {"name": "Test", "capacity_w": 100_000, "min_limit_w": 6_000},
+        "iec104": {"port": 0},
+        "fallback": {"hold_s": 300, "limit_w": 10_000},
+        "ocpp": {"port": 0},
+        "http": {"port": 0},
+        "csms": {"url": f"ws://127.0.0.1:{csms.port}"},
+        "chargers": [{"serial": serial, "charger_profile": make} for serial, make in chargers],
+        "data_dir": str(folder),
+    }
+    config = folder / "site.yaml"
+    config.write_text(yaml.safe_dump(configuration))
+    app = App(load(config, {}))
+    await app.start()
+    url = f"ws://127.0.0.1:{app.chargers.port}"
+    unit, station = Series4Unit(f"{url}/", LEGACY, back_off_s=0.1), Station201(url, NATIVE, back_off_s=0.1)
+    tasks = [asyncio.create_task(each.run()) for each in (unit, station)]
+    app.engine.submit(LinkChanged(1))
+    app.engine.submit(SetpointReceived(1, "grid", 100_000.0, 100_000))
+    try:
+        yield app, csms, unit, station
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await app.stop()
+        await csms.close()
+
+
+async def test_the_whole_service_keeps_the_limit_and_shows_it_to_a_csms_that_dislikes_it(tmp_path: Path) -> None:
+    async with whole_service(tmp_path) as (app, csms, unit, station), asyncio.timeout(60):
+        for serial in (LEGACY, NATIVE):
+            await csms.hears(serial, "BootNotification")
+        app.engine.submit(SetpointReceived(2, "grid", 20_000.0, 20_000))
+        while app.engine.site.limit.power_w != 20_000 or app.engine.site.ledger.total_w > 20_000:  # noqa: ASYNC110  no event
+            await asyncio.sleep(0.05)
+        for serial in (LEGACY, NATIVE):
+            notice = await csms.hears(serial, "NotifyChargingLimit", within_s=20)
+            assert notice["chargingLimit"]["chargingLimitSource"] == "SO"
+            for action, payload in HOSTILE:
+                answer = await csms.call(serial, action, payload)
+                assert isinstance(answer, dict), (action, payload, answer)
+                assert unit.limit_w() + station.limit_w() <= 20_000
+            everything = {"requestId": 5, "chargingProfile": {"chargingLimitSource": ["SO"]}}
+            assert await csms.call(serial, "GetChargingProfiles", everything) == ACCEPTED
+            report = await csms.hears(serial, "ReportChargingProfiles")
+            assert [each["id"] for each in report["chargingProfile"]] == [-1]
+            composite: Any = await csms.call(serial, "GetCompositeSchedule", {"evseId": 0, "duration": 600})
+            assert max(each["limit"] for each in composite["schedule"]["chargingSchedulePeriod"]) <= 20_000
+        assert app.failure is None
+        assert app.engine.site.ledger.total_w <= 20_000
+        assert not csms.complaints
