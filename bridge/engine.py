@@ -12,7 +12,7 @@ from bridge.core import codec
 from bridge.core.messages import Effect, Event, InvariantBroken, JournalLost, Started, Woke
 from bridge.core.plan import Plan
 from bridge.core.quantities import Millis, Now
-from bridge.core.site import Site, new_site, next_deadline, step
+from bridge.core.site import Site, last_orders, new_site, next_deadline, step
 
 log = structlog.get_logger()
 
@@ -193,6 +193,7 @@ class Engine:
                 self._journal.append([codec.record(InvariantBroken(why), self._clock())])
             except JournalError as lost:
                 log.critical("nor can that be recorded", why=str(lost))
+        self._deliver(last_orders(self.site))
         self._failed(f"a promise would be broken by {why}")
 
 

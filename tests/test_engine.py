@@ -2,18 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
 import bridge.core.site as core
-from bridge.core.messages import Confirm, Effect, LinkChanged, Reason, SetpointReceived
+from bridge.core.messages import (
+    ChargerConnected,
+    Confirm,
+    Effect,
+    LinkChanged,
+    Reason,
+    SetLimit,
+    SetpointReceived,
+)
 from bridge.core.quantities import Now
 from bridge.engine import Engine, JournalError
-from bridge.lab.virtual import MemoryJournal
 from tests.core.bench import UTC_MS, charger_plan, of, site_plan
 
 PLAN = site_plan(charger_plan(0), charger_plan(1))
+
+
+class MemoryJournal:
+    """A journal that outlives the engine because the test keeps it."""
+
+    def __init__(self) -> None:
+        self.records: list[str] = []
+        self.state: tuple[int, str] | None = None
+        self.aside: set[int] = set()
+
+    @property
+    def last_sequence(self) -> int:
+        return len(self.records)
+
+    def append(self, records: Sequence[str]) -> None:
+        self.records += records
+
+    def snapshot(self, state: str, sequence: int) -> None:
+        self.state = (sequence, state)
+
+    def newest_snapshot(self) -> tuple[int, str] | None:
+        return self.state
+
+    def tail(self, after: int) -> Iterator[tuple[int, str]]:
+        for sequence in range(after + 1, len(self.records) + 1):
+            if sequence not in self.aside:
+                yield sequence, self.records[sequence - 1]
+
+    def set_aside(self, sequence: int, why: str) -> None:
+        assert why
+        self.aside.add(sequence)
 
 
 class Bench:
@@ -105,6 +143,8 @@ def test_a_broken_promise_sets_the_event_aside_and_the_restart_begins_in_fallbac
 ) -> None:
     journal = MemoryJournal()
     bench = Bench(journal)
+    for plan in PLAN.chargers:
+        bench.engine.submit(ChargerConnected(plan.serial))
     bench.engine.submit(setpoint(1, 50_000))
     bench.turn()
 
@@ -117,6 +157,8 @@ def test_a_broken_promise_sets_the_event_aside_and_the_restart_begins_in_fallbac
         bench.turn()
     assert len(bench.failures) == 1
     assert len(journal.aside) == 1
+    last = of(SetLimit, bench.effects)[-2:]
+    assert [order.limit_w for order in last] == [0, 0], "5 kW each would be below their minimum"
     again = Bench(journal)
     assert again.engine.site.link.state.value == "FALLBACK"
     assert again.engine.site.limit.power_w == PLAN.fallback_w

@@ -489,6 +489,23 @@ def _order(site: Site, now: Now, effects: list[Effect]) -> None:
     site.unsettled_ms = later_ms
 
 
+def last_orders(site: Site) -> list[SetLimit]:
+    """What a service that no longer trusts itself tells every charger: an equal share of the fallback, never a raise.
+
+    Nothing of the site is changed, and the orders carry numbers that no answer settles.
+    """
+    reachable = [charger for charger in site.chargers.values() if charger.connected]
+    share_w = min(site.plan.fallback_w, site.limit.power_w) // len(reachable) if reachable else 0
+    orders = []
+    for place, charger in enumerate(reachable):
+        plan = site.plans[charger.serial]
+        told_w = charger.grant_w if charger.proven and charger.grant_w is not None else plan.maximum_w
+        limit_w = min(share_w, told_w)
+        limit_w = limit_w if limit_w >= plan.minimum_w else 0
+        orders.append(SetLimit(charger.serial, -1 - place, limit_w, valid_ms=plan.lease_ms))
+    return orders
+
+
 def _alarm(site: Site, alarm: str, subject: str, is_open: bool, now: Now, effects: list[Effect]) -> None:
     if ((alarm, subject) in site.alarms) == is_open:
         return

@@ -31,6 +31,7 @@ def describe(site: Site, now: Now) -> dict[str, Any]:
         "worst_case_w": site.ledger.total_w,
         "limit_reached": site.ledger.total_w <= site.limit.power_w,
         "power_w": site.power.total_w if site.power.counted else None,
+        "counted_at_worst": [_burden(site.chargers[serial], site.plans[serial]) for serial in sorted(site.at_worst)],
         "alarms": [{"alarm": alarm, "subject": subject} for alarm, subject in sorted(site.alarms)],
         "chargers": [_charger(site.chargers[plan.serial], plan) for plan in site.plan.chargers],
     }
@@ -58,6 +59,25 @@ def _charger(charger: Charger, plan: ChargerPlan) -> dict[str, Any]:
         if measurand in readings
         else None
         for measurand in Measurand
+    }
+
+
+def _burden(charger: Charger, plan: ChargerPlan) -> dict[str, Any]:
+    """A charger counted at its worst: why, what that takes from the others, and what would free it."""
+    if charger.disobeys:
+        frees = "two samples within its grant, or out_of_service"
+    elif not charger.connected:
+        frees = "its connection, a charger profile that says what it does offline, or out_of_service"
+    elif charger.refused:
+        frees = "an order that it accepts: see its log for why it refuses, or out_of_service"
+    else:
+        frees = "its answer to the order under way"
+    return {
+        "serial": charger.serial,
+        "why": counted_as(charger, plan),
+        "worst_case_w": charger.worst_w,
+        "costs_w": max(0, charger.worst_w - min(charger.target_w, charger.worst_w)),
+        "frees": frees,
     }
 
 

@@ -209,3 +209,6 @@ def test_the_status_is_json_and_says_why_a_charger_is_counted_as_it_is(bench: Ma
     status = describe(site.site, site.now)
     json.dumps(status)
     assert [charger["counted_as"] for charger in status["chargers"]] == ["holds its grant", "offline, keeps_limit"]
+    (burden,) = status["counted_at_worst"]
+    assert (burden["serial"], burden["worst_case_w"], burden["costs_w"]) == (B, 50_000, 50_000)
+    assert "its connection" in burden["frees"]
