@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Final
 
+from bridge.core.plan import Way
 from bridge.legacy import down
 from bridge.legacy.down import refusal, status_answer
 from bridge.legacy.record import DEFAULT_CONNECTION_TIME_OUT_S, MAX_PENDING, UnitRecord
@@ -201,6 +202,9 @@ def change_availability(unit: UnitRecord, request: Payload, reply: Reply) -> Non
         return
     if evse.get("connectorId", 1) != 1:
         reply(refusal("Rejected", "UnknownConnectorId", "every EVSE has one connector, 1"))
+        return
+    if wanted == "Operative" and unit.smart_charging.way is Way.STOP:
+        reply(refusal("Rejected", "NotEnabled", "the grid limits this unit by its availability"))
         return
     busy = any(transaction.connector in (None, *concerned) for transaction in unit.open_transactions)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from bridge.core.plan import Way
 from bridge.legacy import unit as unit_module
 from bridge.legacy.record import MAX_ID_TAG, alias
 from bridge.ocpp201.rpc import Payload
@@ -183,6 +184,15 @@ async def test_a_connector_out_of_service_is_so_again_after_a_reboot(monkeypatch
         await until(lambda: unit.asked.count(order) == 2)
         await bench.ask("ChangeAvailability", {"operationalStatus": "Operative", "evse": {"id": 1}})
         assert bench.units[-1].record.pending.inoperative == []
+
+
+async def test_a_unit_out_of_service_for_the_limit_is_not_put_back_from_above() -> None:
+    async with running() as bench, bench.unit() as unit:
+        await booted(unit)
+        bench.units[-1].smart_charging.way = Way.STOP
+        assert (await bench.ask("ChangeAvailability", {"operationalStatus": "Operative"}))["status"] == "Rejected"
+        assert not [asked for asked, _ in unit.asked if asked == "ChangeAvailability"]
+        assert (await bench.ask("ChangeAvailability", {"operationalStatus": "Inoperative"}))["status"] != "Rejected"
 
 
 async def test_statuses_of_an_upload_and_of_an_update_carry_the_request_they_belong_to() -> None:
