@@ -26,11 +26,13 @@ from bridge.core.messages import (
 )
 from bridge.core.status import describe
 from bridge.engine import Engine
+from bridge.iec104.admission import Caps
 from bridge.iec104.c104_stack import C104Stack
 from bridge.iec104.event_buffer import MEASURED_TYPES
 from bridge.iec104.listener import Listener
 from bridge.iec104.outstation import OutstationPlan, RedundancyGroup
 from bridge.iec104.scans import Flutter
+from bridge.iec104.security import TlsPlan
 from bridge.legacy.dialects import OCPP15, Dialect
 from bridge.legacy.hello import hello_connection
 from bridge.legacy.ocpp16 import OCPP16
@@ -42,6 +44,7 @@ from bridge.ocpp201.grid_limit import SiteLimit
 from bridge.ocpp201.server import Server
 from bridge.ocpp201.smart_charging import SmartCharging
 from bridge.ocpp201.station import Station
+from bridge.ocpp201.trace import UNIT, Trace
 from bridge.ocpp201.upstream import Upstream
 from bridge.settings import ChargerEntry, Settings, plan
 from bridge.store.database import Database
@@ -54,6 +57,7 @@ from bridge.timers import ALIVE_EVERY_S, Calendar, WakeUp, boot_id, system_clock
 from bridge.web.api import create_app
 from bridge.web.outbox import outbox_routes
 from bridge.web.server import WebServer
+from bridge.web.trace import trace_routes
 
 log = structlog.get_logger()
 
@@ -84,10 +88,12 @@ class App:
         self.outstation = self._new_outstation()
         self._group = GroupCommit(self._database, loop.call_soon, self._failed)
         self.outbox = Outbox(self._database, self._group)
+        self.trace = Trace(system_clock)
         self.upstream = self._new_upstream()
         self.chargers = self._new_charger_server(Shelf(self._database))
         api = create_app(self.status, lambda: self.ready)
         api.include_router(outbox_routes(self.outbox.listed, self.resend))
+        api.include_router(trace_routes(self.trace.lines))
         self.web = WebServer(api, settings.http.host, settings.http.port)
 
     def _new_outstation(self) -> Listener | C104Stack:
@@ -101,8 +107,8 @@ class App:
             t1_s=dso.timers.t1_s,
             t2_s=dso.timers.t2_s,
             t3_s=dso.timers.t3_s,
-            max_connections=limits.connections,
-            start_stop_per_minute=limits.start_stop_per_minute,
+            caps=Caps(**limits.model_dump()),
+            tls=None if wanted.tls is None else TlsPlan(**dict(wanted.tls)),
             groups=tuple(
                 RedundancyGroup(group.name, frozenset(group.addresses), frozenset(group.fingerprints))
                 for group in wanted.groups
@@ -127,7 +133,7 @@ class App:
         if self._settings.csms.url is None:
             return None
         entries = {entry.serial: entry for entry in self._settings.chargers}
-        return Upstream(self._settings.csms, entries, self.outbox, system_clock)
+        return Upstream(self._settings.csms, entries, self.outbox, system_clock, self.trace)
 
     def _new_charger_server(self, shelf: Shelf) -> Server:
         settings, upstream = self._settings, self.upstream
@@ -152,10 +158,12 @@ class App:
 
         def station(websocket: Any, entry: ChargerEntry) -> Station:
             of_station = above | {"smart_charging": smart_charging(entry)}
+            of_station["observe"] = self.trace.observer(entry.serial, UNIT)
             return Station(websocket, entry, central, submit, system_clock, **of_station)
 
         def unit(dialect: Dialect, websocket: Any, entry: ChargerEntry) -> Unit:
             of_unit = above | {"smart_charging": smart_charging(entry), "dialect": dialect}
+            of_unit["observe"] = self.trace.observer(entry.serial, UNIT)
             made = Unit(websocket, entry, central, transactions, quarantine, submit, system_clock, **of_unit)
             if upstream is not None:
                 made.record.has_queued = partial(upstream.has_queued, entry.serial)

@@ -46,6 +46,7 @@ from bridge.ocpp201.rpc import (
 )
 from bridge.ocpp201.smart_charging import SmartCharging
 from bridge.ocpp201.timestamps import rfc3339
+from bridge.ocpp201.trace import Observer
 from bridge.settings import ChargerEntry
 
 CONFIGURE_AFTER_S: Final = 1.0  # the first limit after a boot goes before the sampling
@@ -88,6 +89,7 @@ class Unit:
         call_timeout_s: float = 10.0,
         answer_within_s: float = ANSWER_WITHIN_S,
         stop_refused: bool = True,
+        observe: Observer | None = None,
     ) -> None:
         self.serial = entry.serial
         self._entry = entry
@@ -110,6 +112,7 @@ class Unit:
             call_timeout_s=call_timeout_s,
             codes=dict(dialect.error_codes),
             on_refused=self._frame_refused,
+            observe=observe,
         )
         self._handlers: Mapping[str, Handler] = {
             "Authorize": self._authorize,

@@ -243,7 +243,8 @@ class Rpc:
     `rate_per_s` frames with a `burst`, beyond which reading pauses; the last `remembered_calls` answers, given again to
     a repeated call; at most `max_unsolicited` unsolicited answers a minute, then the connection is closed; at most
     `max_refused` frames a minute are complained about. `codes` spells the codes of CALLERRORs otherwise, for dialects
-    that do. `on_refused` is shown every frame that was refused, whole.
+    that do. `on_refused` is shown every frame that was refused, whole; `observe` is told of every other message: its
+    way (Rx or Tx), whether it is a call, its id, action and content.
     """
 
     def __init__(
@@ -264,8 +265,10 @@ class Rpc:
         max_refused: int = 20,
         codes: dict[str, str] | None = None,
         on_refused: Callable[[bytes, CallError], None] | None = None,
+        observe: Callable[[str, bool, str, str, Payload | CallError], None] | None = None,
     ) -> None:
         self.name = name
+        self._observe = observe
         self.counts = Counts()
         self._websocket = websocket
         self._answer = answer
@@ -443,6 +446,8 @@ class Rpc:
         problem = unstorable(frame, message) or self._schemas.problem_in_request(action, payload)
         if problem is not None:
             return self._refuse(frame, problem, message_id)
+        if self._observe is not None:
+            self._observe("Rx", True, message_id, action, payload)
         if self._verbatim:
             payload = Verbatim(payload, bytes(_decode_texts(frame)[3]))
         answer = self._answer_or_fail(action, payload)
@@ -489,10 +494,16 @@ class Rpc:
         if not isinstance(outcome, CallError):
             problem = self._schemas.problem_in_response(action, outcome)
             if problem is None:
+                self._tell("Tx", message_id, action, outcome)
                 return _encode([CALLRESULT, message_id, _as_sent(outcome)])
             log.error("own response breaks the schema", peer=self.name, action=action, why=problem.description)
             outcome = CallError("InternalError", "the response could not be formed")
+        self._tell("Tx", message_id, action, outcome)
         return self._error_frame(message_id, outcome)
+
+    def _tell(self, way: str, message_id: str, action: str, outcome: Payload | CallError) -> None:
+        if self._observe is not None:
+            self._observe(way, False, message_id, action, outcome)
 
     def _error_frame(self, message_id: str, error: CallError) -> bytes:
         code = self._codes.get(error.code, error.code)
@@ -557,6 +568,8 @@ class Rpc:
             self._deadline = self._loop.call_later(call.timeout_s, self._time_out, call)
             # One call is in flight at most, so that writing without back-pressure stays bounded, and needs no task.
             broadcast([self._websocket], self._call_frame(call), text=True)
+            if self._observe is not None:
+                self._observe("Tx", True, call.message_id, call.action, call.payload)
 
     @staticmethod
     def _call_frame(call: Call) -> bytes:
@@ -568,6 +581,8 @@ class Rpc:
         self._settle(call, UNANSWERED)
 
     def _settle(self, call: Call, outcome: Outcome) -> None:
+        if not isinstance(outcome, NoAnswer):
+            self._tell("Rx", call.message_id, call.action, outcome)
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None

@@ -43,6 +43,7 @@ from bridge.ocpp201.rpc import (
 from bridge.ocpp201.schemas import Schemas201
 from bridge.ocpp201.smart_charging import ACTIONS, SmartCharging
 from bridge.ocpp201.timestamps import rfc3339
+from bridge.ocpp201.trace import Observer
 from bridge.settings import ChargerEntry
 
 MAX_EVSE: Final = 64
@@ -79,6 +80,7 @@ class Station:
         call_timeout_s: float = 10.0,
         answer_within_s: float = ANSWER_WITHIN_S,
         stop_refused: bool = True,
+        observe: Observer | None = None,
     ) -> None:
         self.serial = entry.serial
         self._entry = entry
@@ -90,7 +92,13 @@ class Station:
         self._answer_within_s = answer_within_s
         self._stop_refused = stop_refused
         self._rpc = Rpc(
-            websocket, self._answer, Schemas201(), name=entry.serial, call_timeout_s=call_timeout_s, verbatim=True
+            websocket,
+            self._answer,
+            Schemas201(),
+            name=entry.serial,
+            call_timeout_s=call_timeout_s,
+            verbatim=True,
+            observe=observe,
         )
         self._closing: asyncio.Task[None] | None = None
         self.smart_charging = smart_charging or SmartCharging(entry, submit, clock)

@@ -31,6 +31,7 @@ from bridge.ocpp201.rpc import (
 )
 from bridge.ocpp201.schemas import Schemas201
 from bridge.ocpp201.timestamps import rfc3339
+from bridge.ocpp201.trace import CSMS, Observer, Trace
 from bridge.settings import ChargerEntry, Csms
 
 HEARTBEAT_S: Final = 300.0  # where the CSMS leaves it to the station
@@ -99,12 +100,18 @@ class Upstream:
     """
 
     def __init__(
-        self, csms: Csms, chargers: Mapping[str, ChargerEntry], outbox: Outbox, clock: Callable[[], Now]
+        self,
+        csms: Csms,
+        chargers: Mapping[str, ChargerEntry],
+        outbox: Outbox,
+        clock: Callable[[], Now],
+        trace: Trace | None = None,
     ) -> None:
         self._csms = csms
         self._chargers = chargers
         self._outbox = outbox
         self._clock = clock
+        self._trace = trace
         self._links: dict[str, Link] = {}
 
     def open(self) -> None:
@@ -119,7 +126,9 @@ class Upstream:
     def link(self, serial: str) -> Link:
         """The link of a serial, made when it is first needed."""
         if serial not in self._links:
-            self._links[serial] = Link(serial, self._chargers.get(serial), self._csms, self._outbox, self._clock)
+            entry = self._chargers.get(serial)
+            observe = None if self._trace is None else self._trace.observer(serial, CSMS)
+            self._links[serial] = Link(serial, entry, self._csms, self._outbox, self._clock, observe)
         return self._links[serial]
 
     def attach(self, session: Below) -> None:
@@ -181,7 +190,13 @@ class Link:
     """
 
     def __init__(
-        self, serial: str, entry: ChargerEntry | None, csms: Csms, outbox: Outbox, clock: Callable[[], Now]
+        self,
+        serial: str,
+        entry: ChargerEntry | None,
+        csms: Csms,
+        outbox: Outbox,
+        clock: Callable[[], Now],
+        observe: Observer | None = None,
     ) -> None:
         self.serial = serial
         self.registration = Registration.NONE
@@ -189,6 +204,7 @@ class Link:
         self._csms = csms
         self._outbox = outbox
         self._clock = clock
+        self._observe = observe
         self._loop = asyncio.get_running_loop()
         self._session: Below | None = None
         self._task: asyncio.Task[None] | None = None
@@ -361,6 +377,7 @@ class Link:
             max_waiting=64,
             max_deferred=32,
             verbatim=True,
+            observe=self._observe,
         )
         opening = self._loop.call_soon(self._opened)
         try:

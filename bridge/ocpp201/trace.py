@@ -1,0 +1,162 @@
+"""The conversation of every charger as it happened, on both sides of the bridge, in memory its secrets masked."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final, TypeAlias
+
+from bridge.core.quantities import Now
+from bridge.ocpp201.rpc import CallError, Payload
+from bridge.ocpp201.timestamps import rfc3339
+
+KEPT: Final = 5_000
+SHOWN_CHARACTERS: Final = 2_000
+OPEN_CALLS: Final = 2_000
+CAUSED_WITHIN_MS: Final = 2_000
+MASK: Final = "***"
+SHOWN_OF_A_TAG: Final = 2
+
+UNIT: Final = "unit"
+CSMS: Final = "CSMS"
+
+Observer: TypeAlias = Callable[[str, bool, str, str, Payload | CallError], None]
+
+# The driver: the first characters stay, so that an engineer can tell two of them apart.
+_DRIVERS: Final = frozenset({"idtag", "parentidtag", "idtoken", "customeridentifier"})
+_SECRETS: Final = frozenset(
+    {
+        *("password", "certificate", "certificatechain", "csr", "exirequest", "exiresponse", "signature"),
+        *("signingcertificate", "hexidecimalpassword"),
+    }
+)
+_SECRET_KEYS: Final = re.compile(r"password|authorizationkey|secret|token", re.IGNORECASE)
+_USER_OF_URL: Final = re.compile(r"(?<=://)[^/@\s]+(?=@)")
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """One message. `way` is Rx or Tx and `leg` unit or CSMS, seen from the bridge; `text` is its payload, masked.
+
+    `exchange` is shared by a request, what it caused on the other leg, and their answers; `cause` names the request
+    that caused it, such as `Rx unit StartTransaction`, empty where nothing did.
+    """
+
+    number: int
+    utc_ms: int
+    serial: str
+    leg: str
+    way: str
+    kind: str
+    action: str
+    exchange: int
+    cause: str
+    text: str
+
+    def line(self) -> str:
+        """The message for a person, its cause before it."""
+        arrow = f"{self.cause} → " if self.cause else ""
+        sign = {"call": "", "result": "= ", "error": "! "}[self.kind]
+        said = f"{arrow}{self.way} {self.leg} {sign}{self.action} {self.text}"
+        return f"{rfc3339(self.utc_ms)} {self.serial} #{self.exchange} {said}"
+
+
+class Trace:
+    """The last 5,000 messages of all chargers, oldest first.
+
+    `observer` is what an `Rpc` tells of its messages. A request that leaves is taken to be caused by the newest request
+    that came for the same charger on the other leg, if that is not older than 2 s.
+    """
+
+    def __init__(self, clock: Callable[[], Now], kept: int = KEPT) -> None:
+        self._clock = clock
+        self._said: deque[Said] = deque(maxlen=kept)
+        self._number = 0
+        self._came: dict[tuple[str, str], Said] = {}
+        self._calls: dict[tuple[str, str, str, str], Said] = {}
+
+    def observer(self, serial: str, leg: str) -> Observer:
+        """What to hand to the `Rpc` of this leg of a charger."""
+        return partial(self._observe, serial, leg)
+
+    def since(self, number: int = 0, serial: str = "", action: str = "") -> Iterator[Said]:
+        """Go through what was said after message `number`, of one charger, of actions with `action` in their names."""
+        wanted = action.casefold()
+        for said in list(self._said):
+            about = f"{said.action} {said.cause}".casefold()
+            if said.number > number and serial in ("", said.serial) and wanted in about:
+                yield said
+
+    def lines(self, after: int = 0, serial: str = "", action: str = "") -> tuple[int, list[str]]:
+        """The number of the newest message, and what was said after message `after` as lines for a person."""
+        if after > self._number:
+            after = 0  # the service has started anew
+        return self._number, [said.line() for said in self.since(after, serial, action)]
+
+    def _observe(
+        self, serial: str, leg: str, way: str, is_call: bool, message_id: str, action: str, content: Payload | CallError
+    ) -> None:
+        self._number += 1
+        now_ms = self._clock().utc_ms
+        if isinstance(content, CallError):
+            kind, shown = "error", {"code": content.code, "description": content.description}
+        else:
+            kind, shown = "call" if is_call else "result", content
+        caller = way if is_call else {"Rx": "Tx", "Tx": "Rx"}[way]
+        key = (serial, leg, caller, message_id)
+        call = None if is_call else self._calls.pop(key, None)
+        cause = self._cause(serial, leg, now_ms) if is_call and way == "Tx" else None
+        exchange = self._number
+        if call is not None:
+            exchange, action = call.exchange, call.action
+        elif cause is not None:
+            exchange = cause.exchange
+        because = "" if cause is None else f"{cause.way} {cause.leg} {cause.action}"
+        said = Said(self._number, now_ms, serial, leg, way, kind, action, exchange, because, shown_text(shown))
+        self._said.append(said)
+        if is_call:
+            self._calls[key] = said
+            if len(self._calls) > OPEN_CALLS:
+                del self._calls[next(iter(self._calls))]
+            if way == "Rx":
+                self._came[serial, leg] = said
+
+    def _cause(self, serial: str, leg: str, now_ms: int) -> Said | None:
+        came = self._came.get((serial, CSMS if leg == UNIT else UNIT))
+        return came if came is not None and 0 <= now_ms - came.utc_ms <= CAUSED_WITHIN_MS else None
+
+
+def shown_text(payload: Payload) -> str:
+    """A payload as compact JSON without its secrets, cut where it is long."""
+    text = json.dumps(masked(payload), separators=(",", ":"), ensure_ascii=False, default=str)
+    return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}… {len(text)} characters"
+
+
+def masked(value: Any, name: str = "") -> Any:
+    """The same value without passwords, certificates, users in addresses, and all but the beginning of idTags."""
+    if isinstance(value, Mapping):
+        secret = _names_a_secret(value)
+        return {
+            key: MASK if secret and key in ("value", "attributeValue") else masked(item, str(key).casefold())
+            for key, item in value.items()
+        }
+    if isinstance(value, list):
+        return [masked(item, name) for item in value]
+    if name in _SECRETS:
+        return MASK
+    if not isinstance(value, str):
+        return value
+    if name in _DRIVERS:
+        return value[:SHOWN_OF_A_TAG] + MASK if value else value
+    return _USER_OF_URL.sub(MASK, value)
+
+
+def _names_a_secret(value: Mapping[str, Any]) -> bool:
+    """Whether the value beside a configuration key or variable is one nobody should read."""
+    variable = value.get("variable")
+    named = variable.get("name") if isinstance(variable, Mapping) else value.get("key")
+    return isinstance(named, str) and _SECRET_KEYS.search(named) is not None
