@@ -4,9 +4,10 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PLAY   ?= stay
 SEEDS  ?= 2000
+HOURS  ?= 2
 JOBS   ?= 2
 
-.PHONY: help install lab test lint format lock prove compose-lab test-compose clean
+.PHONY: help install lab test lint format lock prove soak compose-lab test-compose clean
 
 help:
 	@echo "make lab            the whole chain on loopback: plays T1-T4, shows it live, stays up (PLAY=once: ends after them)"
@@ -14,6 +15,7 @@ help:
 	@echo "make install        sets up .venv"
 	@echo "make compose-lab    the same as services in containers; needs a Docker engine (make test-compose tests that)"
 	@echo "make prove          seeded worlds on virtual time (SEEDS=$(SEEDS))"
+	@echo "make soak           the CSMS away for HOURS=$(HOURS) of real time, 50 sessions, the service killed meanwhile"
 	@echo "make lock           compiles requirements-*.txt anew from pyproject.toml"
 
 install: $(VENV)/.installed
@@ -42,6 +44,9 @@ format: install
 
 prove: install
 	$(BIN)/gridlimit prove 1000 --seeds $(SEEDS)
+
+soak: install
+	$(BIN)/gridlimit soak --hours $(HOURS)
 
 COMPOSE ?= $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 

@@ -148,6 +148,37 @@ def prove(
     out.print(f"{seeds} seeds from {seed}: {figures}, 0 violations", markup=False, highlight=False)
 
 
+@app.command()
+def soak(
+    hours: Annotated[float, typer.Option(help="How long the CSMS is away, in real time.")] = 2.0,
+    sessions: Annotated[int, typer.Option(help="How many units charge.")] = 50,
+    kills: Annotated[int, typer.Option(help="How often the service is killed meanwhile.")] = 20,
+    sample_interval_s: Annotated[int, typer.Option(help="How often each unit samples.")] = 60,
+    seed: Annotated[int, typer.Option(help="Chance, to be played again.")] = 1,
+) -> None:
+    """Play an outage of the CSMS in real time, with kills, and check that nothing a unit was told is lost."""
+    from tempfile import TemporaryDirectory  # noqa: PLC0415
+
+    from bridge.lab.outage import Lost, play  # noqa: PLC0415  the lab is no part of the service
+
+    logging.getLogger("bridge.lab").setLevel(logging.ERROR)
+    with TemporaryDirectory() as folder:
+        playing = play(
+            Path(folder),
+            seed,
+            units=sessions,
+            outage_s=hours * 3600,
+            kills=kills,
+            sample_interval_s=sample_interval_s,
+            toggle_s=max(1.0, hours * 3600 / 200),
+        )
+        try:
+            out.print(str(asyncio.run(playing)), markup=False, highlight=False)
+        except Lost as lost:
+            err.print(f"seed {seed}: {lost}", style="red", markup=False, highlight=False)
+            raise typer.Exit(1) from None
+
+
 outbox_app = typer.Typer(help="What waits for the CSMS, and what it does not take.", no_args_is_help=True)
 app.add_typer(outbox_app, name="outbox")
 
