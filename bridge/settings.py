@@ -321,7 +321,7 @@ class ConnectionLimits(_Section):
 
     connections: Annotated[int, Field(ge=1, le=1_000)] = 8
     connections_per_address: Annotated[int, Field(ge=1, le=1_000)] = 4
-    start_stop_per_minute: Annotated[int, Field(ge=1, le=1_000_000)] = 60
+    start_stop_per_minute: Annotated[int, Field(ge=1, le=1_000_000)] = 10
     commands_per_minute: Annotated[int, Field(ge=1, le=10_000_000)] = 60_000
     unknown_addresses_per_minute: Annotated[int, Field(ge=1, le=1_000_000)] = 10
     back_off_s: Seconds = 60.0

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
+import socket
+import struct
 from collections.abc import Callable
 from typing import cast
 
 import structlog
 
 from bridge.core.messages import Confirm, Event, PointChanged, Terminate
+from bridge.core.points import Quality, Signal
 from bridge.core.quantities import Now
+from bridge.iec104.admission import MAX_SOURCES
 from bridge.iec104.event_buffer import EventLog
 from bridge.iec104.outstation import Outstation, OutstationPlan, Session
+from bridge.iec104.security import Peer, Tls, peer_of
 
 RECORD_TOGETHER_S = 0.004  # one commit for the events of so long: it bounds commits, not events
 WAKE_S = 1.0
+UNACKNOWLEDGED_TCP_MS = 20_000
 
 log = structlog.get_logger(__name__)
 
@@ -38,6 +45,8 @@ class Listener:
         self.clock = clock
         self.outstation = Outstation(plan, submit, events)
         self.links: set[Link] = set()
+        self.tls = None if plan.tls is None else Tls(plan.tls)
+        self._certificates: dict[str, Peer] = {}
         self._plan = plan
         self._server: asyncio.Server | None = None
         self._writing = False
@@ -49,6 +58,12 @@ class Listener:
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(lambda: Link(self), self._plan.host, self._plan.port)
         self.port = self._server.sockets[0].getsockname()[1]
+        now = self.clock()
+        is_plain = self.tls is None and not self._server.sockets[0].getsockname()[0].startswith(("127.", "::1"))
+        if is_plain:
+            log.warning("control centres are let in without TLS", host=self._plan.host, port=self.port)
+        self._show(Signal.PLAIN_TCP, is_plain, now)
+        self._show(Signal.EVENTS_DROPPED, 0, now)
         self._wake()
 
     async def close(self) -> None:
@@ -82,9 +97,33 @@ class Listener:
             self._recording = True
             asyncio.get_running_loop().call_later(RECORD_TOGETHER_S, self._record)
 
-    def has_room(self) -> bool:
-        """Whether one more connection is within `max_connections`."""
-        return len(self.links) < self._plan.max_connections
+    def seen(self, host: str, peer: Peer) -> None:
+        """A control centre has shown its certificate; another than before from the same address is remarked upon."""
+        before = self._certificates.pop(host, peer)
+        self._certificates[host] = peer
+        if before.fingerprint != peer.fingerprint:
+            log.warning("ALARM: another certificate from the same address", host=host, peer=peer, before=before)
+        if len(self._certificates) > MAX_SOURCES:
+            del self._certificates[next(iter(self._certificates))]
+
+    def _heed_files(self, now: Now) -> None:
+        """Take over changed TLS files, end the links of control centres revoked by them, and mind what expires."""
+        tls = self.tls
+        if tls is None:
+            return
+        if tls.reload():
+            for link in [link for link in self.links if link.peer is not None and link.peer.serial in tls.revoked]:
+                link.close("its certificate was revoked")
+        self._show(Signal.CERTIFICATE_EXPIRES, tls.expires_soon(now.utc_ms), now)
+
+    def _show(self, signal: Signal, value: float, now: Now) -> None:
+        """Publish a point of the outstation's own, if the DSO profile has it."""
+        point = self._plan.points.by_signal.get((signal, None))
+        if point is None:
+            return
+        image = self.outstation.image[point.address]
+        if not image.utc_ms or image.value != value:
+            self.publish(PointChanged(point, value, Quality.GOOD, now.utc_ms, report=True))
 
     def _write_soon(self) -> None:
         if self.links and not self._writing:
@@ -99,6 +138,7 @@ class Listener:
     def _wake(self) -> None:
         """What the outstation does by time. It is woken every second at the latest."""
         loop, now = asyncio.get_running_loop(), self.clock()
+        self._heed_files(now)
         self.outstation.wake(now)
         self._record()
         due_ms = self.outstation.next_deadline()
@@ -112,30 +152,73 @@ class Listener:
 
 
 class Link(asyncio.Protocol):
-    """One TCP connection around its session."""
+    """One TCP connection around its session, which begins after the TLS handshake where there is one."""
 
     def __init__(self, listener: Listener) -> None:
         self._listener = listener
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._session: Session | None = None
+        self._host = "unknown"
+        self._port = 0
+        self.peer: Peer | None = None
+        self._handshake: asyncio.Task[None] | None = None
         self._choked = False
         self._timer: asyncio.TimerHandle | None = None
         self._timer_ms: float = math.inf
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Admit the control centre while there is room."""
+        """Admit the control centre if its address may come and there is room; else end it before any octet."""
         # uvloop's transports are asyncio's in all but their base class.
         self._transport = transport = cast("asyncio.Transport", transport)
-        host, port = (transport.get_extra_info("peername") or ("unknown", 0))[:2]
-        master = f"{host}:{port}"
-        if not self._listener.has_room():
-            log.warning("connection refused", master=master, why="too many connections")
-            transport.abort()
+        self._host, self._port = (transport.get_extra_info("peername") or ("unknown", 0))[:2]
+        listener = self._listener
+        outstation = listener.outstation
+        why = outstation.admission.refusal(self._host, listener.clock().monotonic_ms)
+        if why is None and outstation.group_of(self._host) is None:
+            why = "this address is in no redundancy group"
+        if why is not None:
+            log.warning("connection refused", master=f"{self._host}:{self._port}", why=why)
+            _reset(transport)
             return
-        self._session = Session(self._listener.outstation, master, self._listener.clock())
-        self._listener.links.add(self)
-        log.info("control centre connected", master=master)
+        _detect_loss(transport)
+        outstation.admission.opened(self._host)
+        listener.links.add(self)
+        if listener.tls is None:
+            self._begin()
+        else:
+            transport.pause_reading()
+            self._handshake = self._loop.create_task(self._shake_hands(transport, listener.tls))
+
+    async def _shake_hands(self, transport: asyncio.Transport, tls: Tls) -> None:
+        """The handshake, within its deadline; chain and CRL are judged by it, the fingerprint after it."""
+        master = f"{self._host}:{self._port}"
+        try:
+            shaken = await self._loop.start_tls(
+                transport, self, tls.context, server_side=True, ssl_handshake_timeout=tls.handshake_s
+            )
+        except (OSError, TimeoutError) as error:  # ssl.SSLError is an OSError
+            log.warning("TLS handshake failed", master=master, why=str(error) or type(error).__name__)
+            self.close("TLS handshake failed")
+            return
+        if shaken is None:
+            self.close("TCP connection ended in the handshake")
+            return
+        self._transport = shaken
+        self.peer = peer_of(shaken.get_extra_info("ssl_object"))
+        if self._listener.outstation.group_of(self._host, self.peer.fingerprint) is None:
+            log.warning("connection refused", master=master, peer=self.peer, why="this certificate is in no group")
+            self.close("a certificate that is in no redundancy group")
+            return
+        self._listener.seen(self._host, self.peer)
+        self._begin()
+
+    def _begin(self) -> None:
+        outstation, peer = self._listener.outstation, self.peer
+        group = outstation.group_of(self._host, None if peer is None else peer.fingerprint)
+        master = f"{self._host}:{self._port}" + (f" ({peer.name})" if peer is not None else "")
+        self._session = Session(outstation, master, self._listener.clock(), group, self._host)
+        log.info("control centre connected", master=master, certificate=peer and peer.fingerprint)
         self.write()
 
     def data_received(self, data: bytes) -> None:
@@ -203,10 +286,27 @@ class Link(asyncio.Protocol):
 
     def _forget(self, why: str) -> None:
         session, self._session = self._session, None
-        self._listener.links.discard(self)
+        if self in self._listener.links:
+            self._listener.links.discard(self)
+            self._listener.outstation.admission.closed(self._host)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         if session is not None:
             session.end(why)
             log.info("control centre disconnected", master=session.master, why=session.ended_because)
+
+
+def _reset(transport: asyncio.Transport) -> None:
+    """End a TCP connection by RST, leaving nothing behind."""
+    with contextlib.suppress(OSError):
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    transport.abort()
+
+
+def _detect_loss(transport: asyncio.Transport) -> None:
+    """Have TCP give up octets that nobody acknowledges, so that a dead peer is not fed for a quarter of an hour."""
+    with contextlib.suppress(OSError):
+        transport.get_extra_info("socket").setsockopt(
+            socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKNOWLEDGED_TCP_MS
+        )

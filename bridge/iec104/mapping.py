@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from functools import lru_cache
@@ -76,6 +77,8 @@ def element(point: Point, value: float, quality: Quality) -> Element:
         value, quality = 0.0, quality | Quality.INVALID
     if point.per_unit != 1 and point.signal is not Signal.SETPOINT_MIRROR:
         value /= point.per_unit
+        if math.isinf(value):
+            value = math.copysign(sys.float_info.max, value)
     match point.wire_encoding:
         case Encoding.SINGLE:
             return SinglePoint(bool(value), quality)

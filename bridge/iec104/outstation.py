@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import structlog
@@ -19,11 +19,13 @@ from bridge.core.messages import Confirm, LinkChanged, PointChanged, Terminate
 from bridge.core.points import Cause, Encoding, Point, PointAddress, PointTable, Quality, Signal
 from bridge.core.quantities import Millis, Now
 from bridge.iec104 import apci, asdu, mapping
+from bridge.iec104.admission import Act, Admission, Caps
 from bridge.iec104.apci import ProtocolError
 from bridge.iec104.asdu import Header, TypeId
 from bridge.iec104.event_buffer import Event, EventBuffer, EventLog, Row
 from bridge.iec104.requests import REQUESTS, Command, Request, Selection
 from bridge.iec104.scans import Flutter, Scans
+from bridge.iec104.security import TlsPlan
 
 log = structlog.get_logger(__name__)
 
@@ -51,6 +53,8 @@ class RedundancyGroup:
 class OutstationPlan:
     """What one outstation was told: where it listens, its points, its timers (IEC 60870-5-104 §5.2) and its limits.
 
+    `caps` bound what is borne of control centres; with `tls` they need a certificate (IEC 62351-3).
+
     Without `groups` anybody may connect, and every connection in STARTDT is sent all events. `event_capacity` events
     wait in memory for an acknowledgement, unless a store keeps them; `answer_capacity` answers and `command_capacity`
     undecided commands may wait for one connection. More U-frames than so many a minute end a connection.
@@ -68,7 +72,8 @@ class OutstationPlan:
     t1_s: float = 15
     t2_s: float = 10
     t3_s: float = 20
-    max_connections: int = 8
+    caps: Caps = field(default_factory=Caps)
+    tls: TlsPlan | None = None
     event_capacity: int = 20_000
     answer_capacity: int = 4096
     command_capacity: int = 256
@@ -143,6 +148,7 @@ class Outstation:
         self.parameters = plan.parameters()
         self.submit = submit
         self.time = mapping.WireTime(plan.time_zone)
+        self.admission = Admission(plan.caps)
         self.image = {point.address: ImagePoint(point) for point in plan.points.points}
         self._of_encoding: dict[tuple[int, Encoding], list[ImagePoint]] = {}
         for address, image in self.image.items():
@@ -170,11 +176,14 @@ class Outstation:
         return Group(name, exclusive=exclusive, initialisation=initialisation)
 
     def group_of(self, host: str, fingerprint: str | None = None) -> Group | None:
-        """The redundancy group of a control centre, None for one that is in none and may not connect."""
+        """The redundancy group of a control centre, None for one that is in none and may not connect.
+
+        Before a certificate is seen (`fingerprint` None), the group its address allows.
+        """
         if not self.plan.groups:
             return self._groups[""]
         for group in self.plan.groups:
-            known = not group.fingerprints or fingerprint in group.fingerprints
+            known = not group.fingerprints or fingerprint is None or fingerprint in group.fingerprints
             if known and (not group.addresses or host in group.addresses):
                 return self._groups[group.name]
         return None
@@ -375,10 +384,13 @@ def _portions(images: Iterable[ImagePoint], tag_size: int, *, sequence: bool) ->
 class Session:
     """One connection of a control centre, from its TCP connection to its end; `master` names it, host:port."""
 
-    def __init__(self, outstation: Outstation, master: str, now: Now, group: Group | None = None) -> None:
+    def __init__(
+        self, outstation: Outstation, master: str, now: Now, group: Group | None = None, host: str | None = None
+    ) -> None:
         self.master = master
+        self.host = master.rpartition(":")[0] if host is None else host
         self.now = now
-        found = group or outstation.group_of(master.rpartition(":")[0])
+        found = group or outstation.group_of(self.host)
         assert found is not None, "a session of no group"  # noqa: S101  the listener lets no such connection in
         self.group = found
         self.undecided = 0
@@ -493,6 +505,16 @@ class Session:
             why=why,
         )
         self.answer(asdu.mirror(octets, cause, negative=True))
+        if cause in (Cause.UNKNOWN_IOA, Cause.UNKNOWN_COMMON_ADDRESS):
+            too_many = self.too_many(Act.UNKNOWN_ADDRESS)
+            if too_many is not None:
+                log.error("ALARM: somebody searches for addresses and is shut out", master=self.master, why=too_many)
+                self.outstation.admission.shut_out(self.host, self.now.monotonic_ms)
+                self.end(too_many)
+
+    def too_many(self, act: Act) -> str | None:
+        """Count what this source address does; what is too much of it, None while it is borne."""
+        return self.outstation.admission.too_many(self.host, act, self.now.monotonic_ms)
 
     def _act(self, events: list[apci.Event]) -> None:
         for event in events:
@@ -505,12 +527,18 @@ class Session:
                     self._events_acknowledged(number)
                 case apci.Started():
                     self._start()
-                    log.info("data transfer started", master=self.master)
+                    log.info("data transfer started", master=self.master, group=self.group.name)
+                    self._end_if(self.too_many(Act.START_STOP))
                 case apci.Stopped():
                     self._stop()
                     log.info("data transfer stopped", master=self.master)
+                    self._end_if(self.too_many(Act.START_STOP))
                 case apci.Closed(why):
                     self.end(why)
+
+    def _end_if(self, why: str | None) -> None:
+        if why is not None:
+            self.end(why)
 
     def _start(self) -> None:
         self.acknowledged = self._last_pending = self.outstation.join(self)

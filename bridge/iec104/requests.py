@@ -17,6 +17,7 @@ from bridge.core.messages import SetpointReceived, Switch, SwitchReceived
 from bridge.core.points import Cause, Encoding, Point, PointAddress, Signal
 from bridge.core.quantities import Millis
 from bridge.iec104 import asdu, mapping
+from bridge.iec104.admission import Act
 from bridge.iec104.asdu import Header, InformationObject, TypeId
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def _command(session: Session, header: Header, item: InformationObject, octets: 
         session.refuse(octets, Cause.UNKNOWN_TYPE, "commands without a time tag are not agreed")
     elif header.cause == Cause.DEACTIVATION:
         _deactivate(session, point, octets)
-    elif why := _not_executable(session, point, header.type_id, order):
+    elif why := session.too_many(Act.COMMAND) or _not_executable(session, point, header.type_id, order):
         session.refuse(octets, Cause.ACTIVATION_CON, why)
     elif order.select:
         session.answer(asdu.mirror(octets, Cause.ACTIVATION_CON))

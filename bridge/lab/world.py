@@ -156,6 +156,7 @@ class World:
                 "common_address": 1,
                 "stack": stack,
                 "dso_profile": "default" if real else "lab",
+                "limits": {"connections_per_address": 8, "start_stop_per_minute": 6_000},
             },
             "fallback": {
                 "hold_s": HOLD_MINUTES * self._pace.minute_s,

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from bridge.core.points import Point, PointAddress, PointKind, PointTable, Signal
+from bridge.iec104.admission import Caps
 from bridge.iec104.asdu import encode_time
 from bridge.iec104.listener import Listener
 from bridge.iec104.outstation import OutstationPlan
@@ -94,7 +95,7 @@ async def test_t2_confirms_by_an_s_frame_in_real_time() -> None:
 
 
 async def test_i3_more_connections_than_agreed_are_refused_and_the_others_served() -> None:
-    async with running(FakeSite(max_connections=2)) as site:
+    async with running(FakeSite(caps=Caps(connections=2))) as site:
         master = await RawMaster.connect(site.listener.port)
         idle = await RawMaster.connect(site.listener.port, start=False)
         refused = await RawMaster.connect(site.listener.port, start=False)
