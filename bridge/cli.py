@@ -1,4 +1,4 @@
-"""The command line: `gridlimit run | check | outbox | lab | scenario | simulate | prove`."""
+"""The command line: `gridlimit run | check | trace | outbox | lab | scenario | simulate | prove`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import http.client
 import json
 import logging
 import sys
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,6 +35,7 @@ app = typer.Typer(
 out = Console(soft_wrap=True)
 err = Console(stderr=True, soft_wrap=True)
 
+TRACE_EVERY_S = 0.5
 HTTP_TIMEOUT_S = 10.0
 EXIT_CONFIG = 78  # EX_CONFIG: a supervisor need not try again
 
@@ -96,8 +98,15 @@ def run(
 
 
 @app.command()
-def check(config: ConfigOption = None) -> None:
-    """Say what is wrong with a configuration, or what will run."""
+def check(
+    config: ConfigOption = None,
+    capture: Annotated[Path | None, typer.Option(help="A recorded conversation of a unit, as JSON lines.")] = None,
+    charger_profile: Annotated[str, typer.Option(help="The charger profile to hold it against.")] = "series4-ultra",
+) -> None:
+    """Say what is wrong with a configuration or will run, or what a charger profile understands of a recording."""
+    if capture is not None:
+        _check_capture(capture, charger_profile, config)
+        return
     settings = _settings(config)
     site, fallback, iec104, csms = settings.site, settings.fallback, settings.iec104, settings.csms
     hold = "for ever" if fallback.hold_s is None else f"for {fallback.hold_s:g} s"
@@ -123,6 +132,47 @@ def check(config: ConfigOption = None) -> None:
         out.print(line, markup=False, highlight=False)
     for warning in warnings(settings):
         out.print(f"warning: {warning}", style="yellow", markup=False, highlight=False)
+
+
+def _check_capture(capture: Path, charger_profile: str, config: Path | None) -> None:
+    from bridge.legacy.capture import check_capture  # noqa: PLC0415  `check` of a configuration needs no rooms
+
+    own = (Path() if config is None else config.parent) / "profiles"
+    folder = own if (own / "chargers" / f"{charger_profile}.yaml").is_file() else SHIPPED_PROFILES
+    try:
+        with capture.open(encoding="utf-8", errors="replace") as lines:
+            report = check_capture(lines, read_charger_profile(charger_profile, folder))
+    except (OSError, ConfigError, ValueError) as error:
+        err.print(str(error), style="red", markup=False, highlight=False)
+        raise typer.Exit(EXIT_CONFIG) from None
+    for sentence in report.understood:
+        out.print(f"understood      {sentence}", markup=False, highlight=False)
+    for sentence in report.not_understood:
+        out.print(f"not understood  {sentence}", style="yellow", markup=False, highlight=False)
+    raise typer.Exit(1 if report.not_understood else 0)
+
+
+@app.command()
+def trace(
+    config: ConfigOption = None,
+    serial: Annotated[str, typer.Option(help="Of one charger only.")] = "",
+    message: Annotated[str, typer.Option(help="Of actions with this in their names only.")] = "",
+    follow: Annotated[bool, typer.Option(help="Go on as it happens, until interrupted.")] = True,
+) -> None:
+    """Show what was said with the chargers and with the CSMS, each request with what it caused; secrets are masked."""
+    settings, after = _settings(config), 0
+    while True:
+        query = urlencode({"after": after, "serial": serial, "message": message})
+        said = _ask_service(settings, "GET", f"/trace?{query}")
+        if said is None:
+            err.print("the service is down: there is nothing to show", style="red", markup=False, highlight=False)
+            raise typer.Exit(1)
+        after = said["last"]
+        for line in said["lines"]:
+            out.print(line, markup=False, highlight=False)
+        if not follow:
+            return
+        time.sleep(TRACE_EVERY_S)
 
 
 @app.command()
@@ -183,7 +233,7 @@ outbox_app = typer.Typer(help="What waits for the CSMS, and what it does not tak
 app.add_typer(outbox_app, name="outbox")
 
 
-def _ask_outbox(settings: Settings, method: str, path: str, body: object = None) -> Any:
+def _ask_service(settings: Settings, method: str, path: str, body: object = None) -> Any:
     """Ask the running service; None where none runs."""
     connection = http.client.HTTPConnection(settings.http.host, settings.http.port, timeout=HTTP_TIMEOUT_S)
     try:
@@ -231,7 +281,7 @@ def list_outbox(
     """List what waits for the CSMS, dead letters first with the reason; asks the service, or the file if it is down."""
     settings = _settings(config)
     query = {"dead": str(dead).lower()} | ({} if serial is None else {"serial": serial})
-    rows = _ask_outbox(settings, "GET", f"/outbox?{urlencode(query)}")
+    rows = _ask_service(settings, "GET", f"/outbox?{urlencode(query)}")
     if rows is None:
         with _outbox_on_disk(settings) as outbox:
             rows = outbox.listed(only_dead=dead, serial=serial)
@@ -255,7 +305,7 @@ def resend(
         err.print("say which: numbers of `gridlimit outbox list --dead`, or --all", style="red", highlight=False)
         raise typer.Exit(2)
     settings, wanted = _settings(config), None if every else numbers
-    answer = _ask_outbox(settings, "POST", "/outbox/resend", {"numbers": wanted})
+    answer = _ask_service(settings, "POST", "/outbox/resend", {"numbers": wanted})
     if answer is None:
         with _outbox_on_disk(settings) as outbox:
             answer = {"resent": len(outbox.resend(wanted))}
@@ -283,6 +333,6 @@ def _mount_lab() -> None:
 
 def main() -> None:
     """Run the command line."""
-    if len(sys.argv) < 2 or sys.argv[1] not in {"run", "check", "outbox", "version"}:  # noqa: PLR2004  the first word
+    if len(sys.argv) < 2 or sys.argv[1] not in {"run", "check", "trace", "outbox", "version"}:  # noqa: PLR2004  the first word
         _mount_lab()
     app()

@@ -20,7 +20,7 @@ To add a make:
 
 1. Record a conversation with the unit: JSON lines of what was said on the wire.
 2. Copy the file that comes nearest: `series4-ultra` (a key in watts), `brenta-wall` (a key in amperes, no samples),
-   `novac-duo` (a message of the vendor, two sockets, a session meter), `ocpp16`, `ocpp201`.
+   `novac-duo` (a message of the vendor, two sockets, a session meter), `ocpp16`, `native-201`.
 3. `gridlimit check --capture FILE --charger-profile NAME` says what of the conversation the file understands and what
    it does not: the hello, each message, each configuration key, each meter value.
 4. Prove with a meter that the unit obeys its limit, and only then say `offline: keeps_limit` or `stops`.
