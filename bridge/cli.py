@@ -20,7 +20,8 @@ import typer
 from rich.console import Console
 
 from bridge import __version__
-from bridge.settings import ConfigError, Settings, load, minimum_limit_w, warnings
+from bridge.settings import SHIPPED_PROFILES, ConfigError, Settings, load, minimum_limit_w, warnings
+from bridge.settings import charger_profile as read_charger_profile
 
 if TYPE_CHECKING:
     from bridge.store.outbox import Outbox
