@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import socket
+import struct
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -120,6 +121,27 @@ async def test_killed_without_warning_it_enforces_the_last_accepted_limit_before
     lines = bridge.log.read_text().splitlines()
     enforced = next(place for place, line in enumerate(lines) if "limit in force" in line and "20000" in line)
     assert enforced < next(place for place, line in enumerate(lines) if " ready " in line)
+
+
+async def test_how_many_chargers_are_counted_at_worst_and_how_long_a_limit_took_are_told_to_the_control_centre(
+    bridge: Bridge,
+) -> None:
+    async def interrogated() -> dict[int, tuple[float, int]]:
+        objects = [each for seen in await master.interrogate() if seen.type_id == 13 for each in seen.objects(5)]
+        return {address: struct.unpack("<fB", octets) for address, octets in objects}
+
+    master = await RawMaster.connect(bridge.iec104_port)
+    before = await interrogated()
+    assert before[204] == (1.0, 0)  # the one charger was never seen
+    assert before[205][1] & 0x80  # no limit was ever reached
+    assert (await master.answer(setpoint(60_000.0))).cause == 7
+    async with asyncio.timeout(5):
+        while (await master.asdu()).cause != 10:
+            pass
+    taken_s, quality = (await interrogated())[205]
+    assert quality == 0
+    assert 0.0 <= taken_s < 5.0
+    master.close()
 
 
 async def test_a_restart_does_not_start_the_hold_anew(tmp_path: Path) -> None:

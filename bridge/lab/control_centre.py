@@ -40,6 +40,8 @@ POINT_NAMES = {
     201: "setpoint mirror W",
     202: "limit in force W",
     203: "worst case of all chargers W",
+    204: "chargers counted at worst case",
+    205: "time to reach the last limit s",
     300: "limit active",
     301: "limit reached",
     302: "fallback active",
