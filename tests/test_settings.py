@@ -83,7 +83,7 @@ def test_the_plan_says_what_the_configuration_says(tmp_path: Path) -> None:
         Offline.KEEPS_LIMIT,
     )
     assert (second.index, second.out_of_service, second.offline) == (7, True, Offline.NAMEPLATE)
-    assert len(plan.points.points) == 9 + 2 * 6
+    assert len(plan.points.points) == 11 + 2 * 6
     setpoint = plan.points.by_signal[Signal.LIMIT_SETPOINT, None]
     assert (setpoint.address, setpoint.kind) == (PointAddress(1, 100), PointKind.SETPOINT)
     assert plan.points.by_signal[Signal.CHARGER_POWER_W, 7].address.ioa == 1070
@@ -332,7 +332,7 @@ def test_every_shipped_profile_is_sound() -> None:
         ("signal: limit_active", "signal: limit_reached", "which another point carries too"),
         ("kind: single, signal: limit_active", "kind: measured, signal: limit_active", "is of kind single"),
         ("signal: limit_active", "signal: charger_connected", "belongs under `charger`: charger_connected"),
-        ("signal: limit_active", "signal: moon_phase", "site[5].signal: is 'moon_phase'"),
+        ("signal: limit_active", "signal: moon_phase", "site[7].signal: is 'moon_phase'"),
         ("  - {ioa: 100,", "  # {ioa: 100,", "has no limit_setpoint"),
         ("w: 8", "w: 13", "must not exceed k"),
     ],
