@@ -23,6 +23,7 @@ from bridge.iec104.security import Peer, Tls, peer_of
 RECORD_TOGETHER_S = 0.004  # one commit for the events of so long: it bounds commits, not events
 WAKE_S = 1.0
 UNACKNOWLEDGED_TCP_MS = 20_000
+MAX_EARLY_BYTES = 65_536  # a record of TLS or two; what is cut off is noticed by its sequence number
 
 log = structlog.get_logger(__name__)
 
@@ -159,6 +160,7 @@ class Link(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._session: Session | None = None
+        self._early = b""
         self._host = "unknown"
         self._port = 0
         self.peer: Peer | None = None
@@ -201,7 +203,7 @@ class Link(asyncio.Protocol):
             log.warning("TLS handshake failed", master=master, why=str(error) or type(error).__name__)
             self.close("TLS handshake failed")
             return
-        if shaken is None:
+        if shaken is None or self not in self._listener.links:
             self.close("TCP connection ended in the handshake")
             return
         self._transport = shaken
@@ -219,11 +221,14 @@ class Link(asyncio.Protocol):
         master = f"{self._host}:{self._port}" + (f" ({peer.name})" if peer is not None else "")
         self._session = Session(outstation, master, self._listener.clock(), group, self._host)
         log.info("control centre connected", master=master, certificate=peer and peer.fingerprint)
-        self.write()
+        early, self._early = self._early, b""
+        self.data_received(early)
 
     def data_received(self, data: bytes) -> None:
-        """Octets from the control centre."""
-        if self._session is not None:
+        """Octets from the control centre; the first may come with the end of the handshake."""
+        if self._session is None:
+            self._early = (self._early + data)[:MAX_EARLY_BYTES]
+        else:
             self._session.receive(data, self._listener.clock())
             self.write()
 

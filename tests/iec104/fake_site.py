@@ -58,9 +58,8 @@ class FakeSite:
         self.points = points or table()
         self.events: list[Event] = []
         self.terminates = True
-        self.listener = Listener(
-            OutstationPlan(host="127.0.0.1", port=0, points=self.points, **plan), self.submit, clock
-        )
+        host = plan.pop("host", "127.0.0.1")
+        self.listener = Listener(OutstationPlan(host, 0, self.points, **plan), self.submit, clock)
 
     @property
     def setpoints(self) -> list[SetpointReceived]:
