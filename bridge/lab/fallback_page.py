@@ -16,8 +16,8 @@ HOLDER: Final[dict[LinkState, tuple[str, str]]] = {
     LinkState.HOLD: (
         "the last setpoint",
         (
-            "Still the control centre: its last accepted setpoint is kept for `hold_s` (`null`: for ever; 0: not at all)."
-            " Before the first setpoint ever it is `at_start_w`."
+            "Still the control centre: its last accepted setpoint is kept for `hold_s` (`null`: for ever; 0: not at"
+            " all). Before the first setpoint ever it is `at_start_w`."
         ),
     ),
     LinkState.FALLBACK: (
@@ -27,8 +27,8 @@ HOLDER: Final[dict[LinkState, tuple[str, str]]] = {
     LinkState.RECOVERY: (
         "the fallback limit",
         (
-            "Still the agreement: a link that is back raises nothing by itself. A fresh setpoint ends it; with `on_return:"
-            " restore_last` the last setpoint does, after `restore_after_s`."
+            "Still the agreement: a link that is back raises nothing by itself. A fresh setpoint ends it; with"
+            " `on_return: restore_last` the last setpoint does, after `restore_after_s`."
         ),
     ),
     LinkState.AUTONOMOUS: (
