@@ -87,6 +87,7 @@ class App:
         self._group = GroupCommit(self._database, loop.call_soon, self._failed)
         self.outbox = Outbox(self._database, self._group)
         self.trace = Trace(system_clock)
+        self._units: dict[str, Unit] = {}
         self.upstream = self._new_upstream()
         self.chargers = self._new_charger_server(Shelf(self._database))
         api = create_app(self.status, lambda: self.ready)
@@ -163,6 +164,7 @@ class App:
             of_unit = above | {"smart_charging": smart_charging(entry), "dialect": dialect}
             of_unit["observe"] = self.trace.observer(entry.serial, UNIT)
             made = Unit(websocket, entry, central, transactions, quarantine, submit, system_clock, **of_unit)
+            self._units[entry.serial] = made
             if upstream is not None:
                 made.record.has_queued = partial(upstream.has_queued, entry.serial)
             return made
@@ -181,7 +183,14 @@ class App:
 
     def status(self) -> dict[str, Any]:
         """The status of the site, as the status API gives it."""
-        return describe(self.engine.site, system_clock()) | {"csms": self._describe_csms()}
+        return describe(self.engine.site, system_clock()) | {
+            "csms": self._describe_csms(),
+            "units": self._describe_units(),
+        }
+
+    def _describe_units(self) -> dict[str, Any]:
+        """What is to be known of each legacy unit since its last connection: None where it samples as ordered."""
+        return {serial: {"sampling_problem": unit.record.sampling_problem} for serial, unit in self._units.items()}
 
     def _describe_csms(self) -> dict[str, Any] | None:
         if self.upstream is None:
