@@ -43,6 +43,7 @@ from bridge.ocpp201.server import Server
 from bridge.ocpp201.smart_charging import SmartCharging
 from bridge.ocpp201.station import Station
 from bridge.ocpp201.trace import UNIT, Trace
+from bridge.ocpp201.timestamps import rfc3339
 from bridge.ocpp201.upstream import Upstream
 from bridge.settings import ChargerEntry, Settings, plan
 from bridge.store.database import Database
@@ -179,7 +180,14 @@ class App:
             submit,
             system_clock,
             connection_class=hello_connection(hellos),
+            security_event=self._security_event,
         )
+
+    def _security_event(self, serial: str, kind: str, why: str) -> None:
+        """Tell the CSMS of somebody who is not who he says (A04)."""
+        if self.upstream is not None:
+            event = {"type": kind, "timestamp": rfc3339(system_clock().utc_ms), "techInfo": why[:255]}
+            self.upstream.request(serial, "SecurityEventNotification", event, lambda _: None)
 
     def status(self) -> dict[str, Any]:
         """The status of the site, as the status API gives it."""

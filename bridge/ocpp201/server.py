@@ -14,14 +14,14 @@ from urllib.parse import unquote, urlsplit
 import structlog
 from websockets.asyncio.server import Server as WebSocketServer
 from websockets.asyncio.server import ServerConnection, serve
-from websockets.exceptions import InvalidHeader
+from websockets.exceptions import ConnectionClosed, InvalidHeader
 from websockets.headers import parse_subprotocol
 from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
 from bridge.core.messages import Answer, ChargerConnected, ChargerDisconnected, Event, LimitAnswered, SetFloor, SetLimit
 from bridge.core.quantities import Now
-from bridge.ocpp201.rpc import MAX_FRAME_BYTES, WebSocket
+from bridge.ocpp201.rpc import MAX_FRAME_BYTES, WebSocket, parse
 from bridge.settings import ChargerEntry
 
 OPEN_TIMEOUT_S: Final = 5.0
@@ -33,6 +33,7 @@ MAX_QUEUED_FRAMES: Final = 16
 MAX_SWAPS_PER_MINUTE: Final = 3
 MINUTE_MS: Final = 60_000
 SPARE_CONNECTIONS: Final = 20
+NAMED_WITHIN_S: Final = 10.0  # a unit that said no serial so far says it in its BootNotification
 MIN_OPENING_PER_ADDRESS: Final = 10
 
 _IDENTITY: Final = re.compile(r"[A-Za-z0-9*_=:+|@.-]{1,48}")  # OCPP 2.0.1 Part 4 §3.1.1
@@ -88,7 +89,9 @@ class Server:
     """Listens on `host`:`port` for the `chargers` that may connect, by serial.
 
     `sessions` says by protocol who answers. `connection_class` reads the beginning of a connection; where it sets
-    `hello_serial`, that is the identity, else the last segment of the path. `max_connections` bounds all connections,
+    `hello_serial`, that is the identity, else the last segment of the path, else, of legacy units alone, what their
+    BootNotification says; two that disagree are refused. `security_event` is told of a serial, a type of OCPP 2.0.1
+    and a reason, at most once a minute for each serial. `max_connections` bounds all connections,
     `max_opening_per_address` those of one address whose handshake is not done; by default twice the chargers and 20
     more, and as many as there are chargers. Submits ChargerConnected and ChargerDisconnected.
     """
@@ -103,6 +106,7 @@ class Server:
         clock: Callable[[], Now],
         connection_class: type[ServerConnection] = ServerConnection,
         *,
+        security_event: Callable[[str, str, str], None] = lambda _serial, _type, _why: None,
         max_connections: int | None = None,
         max_opening_per_address: int | None = None,
     ) -> None:
@@ -117,6 +121,9 @@ class Server:
         self._max_opening = max_opening_per_address or max(MIN_OPENING_PER_ADDRESS, len(chargers))
         self._connections: set[ServerConnection] = set()
         self._admitted: dict[ServerConnection, ChargerEntry] = {}
+        self._nameless: set[ServerConnection] = set()
+        self._security_event = security_event
+        self._reported_ms: dict[str, int] = {}
         self._opening: Counter[str] = Counter()
         self._live: dict[str, _Live] = {}
         self._probed: set[str] = set()
@@ -148,7 +155,7 @@ class Server:
         """Stop listening and end every connection."""
         if self._server is not None:
             self._server.close()
-            for connection in self._connections - self._admitted.keys():
+            for connection in self._connections - self._admitted.keys() - self._nameless:
                 connection.transport.abort()
             await self._server.wait_closed()
         if self._closing:
@@ -191,12 +198,20 @@ class Server:
         """Forget an ended TCP connection."""
         self._connections.discard(connection)
         self._admitted.pop(connection, None)
+        self._nameless.discard(connection)
 
     async def _admit(self, connection: ServerConnection, request: Request) -> Response | None:
         """Decide on a handshake before it is answered: identity, service, protocol, and who else has that serial."""
-        identity = _identity(connection, request)
-        entry = self._chargers.get(identity) if identity is not None else None
+        hello, path = _claims(connection, request)
+        identity = hello or path
+        if not identity and self._may_name_itself(request):
+            self._nameless.add(connection)
+            return None
+        entry = self._chargers.get(identity) if identity and _IDENTITY.fullmatch(identity) else None
         refusal = _refusal(identity, entry, request)
+        if hello and path and hello != path:
+            refusal = _Refusal(HTTPStatus.FORBIDDEN, f"its hello says {hello[:48]}, its address {path[:48]}")
+            self._report(hello if hello in self._chargers else path, refusal.why)
         if refusal is None and entry is not None and entry.profile.protocol not in self._sessions:
             refusal = _Refusal(HTTPStatus.NOT_IMPLEMENTED, f"nobody here speaks {entry.profile.protocol}")
         if refusal is None and entry is not None:
@@ -213,6 +228,22 @@ class Server:
             why=refusal.why,
         )
         return connection.respond(refusal.status, refusal.why + "\n")
+
+    def _may_name_itself(self, request: Request) -> bool:
+        """Whether a connection without an identity may be that of a legacy unit."""
+        try:
+            offered = _offered(request)
+        except InvalidHeader:
+            return False
+        legacy = {entry.profile.protocol for entry in self._chargers.values()} - {"ocpp2.0.1"}
+        return bool(legacy) and set(offered) <= legacy
+
+    def _report(self, serial: str, why: str) -> None:
+        """Tell of a connection that claims a serial it should not, once a minute for each of ours."""
+        now_ms = self._clock().monotonic_ms
+        if serial in self._chargers and now_ms - self._reported_ms.get(serial, -MINUTE_MS) >= MINUTE_MS:
+            self._reported_ms[serial] = now_ms
+            self._security_event(serial, "IdentityMismatch", why)
 
     async def _make_way(self, serial: str, newcomer: ServerConnection) -> _Refusal | None:
         """Let a newcomer take the place of a dead connection or of one from its own address, and no other.
@@ -234,6 +265,7 @@ class Server:
             why = "the serial was decided on meanwhile"
         elif current is live and alive and live.address.rpartition(":")[0] != _host(newcomer):
             why = f"serial is connected and alive from {live.address}"
+            self._report(serial, f"another connection from {_address(newcomer)} while {why}")
         elif current is live and alive and not self._may_swap(serial):
             why = f"serial changed its connection {MAX_SWAPS_PER_MINUTE} times within a minute"
         elif current is live:
@@ -261,12 +293,14 @@ class Server:
             live.connection.transport.abort()
 
     def _select_subprotocol(self, connection: ServerConnection, offered: Sequence[Subprotocol]) -> Subprotocol | None:
+        if connection in self._nameless:
+            return offered[0] if offered else None
         protocol = Subprotocol(self._admitted[connection].profile.protocol)  # _admit has just put it there
         return protocol if protocol in offered else None
 
     async def _handle(self, connection: ServerConnection) -> None:
         """Serve one admitted connection to its end."""
-        entry = self._admitted.get(connection)
+        entry = self._admitted.get(connection) or await self._named(connection)
         if entry is None:
             return
         serial, address = entry.serial, _address(connection)
@@ -288,6 +322,47 @@ class Server:
                 del self._live[serial]
                 self._submit(ChargerDisconnected(serial))
 
+    async def _named(self, connection: ServerConnection) -> ChargerEntry | None:
+        """Learn from its BootNotification who a legacy unit is; None, and closed, if that is nobody who may connect."""
+        try:
+            async with asyncio.timeout(NAMED_WITHIN_S):
+                frame = await connection.recv()
+        except (TimeoutError, ConnectionClosed):
+            await connection.close(_CLOSE_REPLACED, "no BootNotification")
+            return None
+        said = _said_in_boot(frame)
+        entry = self._chargers.get(next(iter(said))) if len(said) == 1 else None
+        why = "" if entry is not None else f"its BootNotification says {', '.join(sorted(said))[:80] or 'no serial'}"
+        if entry is not None:
+            protocol = connection.subprotocol or entry.profile.protocol
+            if (
+                entry.out_of_service
+                or entry.profile.protocol in ("ocpp2.0.1", "")
+                or protocol != entry.profile.protocol
+            ):
+                why = f"out of service, or its protocol must be {entry.profile.protocol}"
+            elif refusal := await self._make_way(entry.serial, connection):
+                why = refusal.why
+        if entry is None or why:
+            log.warning("charger refused", serial=sorted(said), address=_address(connection), why=why)
+            for serial in said:
+                self._report(serial, why)
+            await connection.close(_CLOSE_REPLACED, "identity")
+            return None
+        self._admitted[connection] = entry
+        setattr(connection, "held", frame)  # noqa: B010  the session reads it first
+        return entry
+
+
+def _said_in_boot(frame: str | bytes) -> set[str]:
+    """The serial numbers a BootNotification gives, as far as they can be identities; empty for any other message."""
+    message = parse(frame.encode() if isinstance(frame, str) else frame)
+    is_boot = isinstance(message, list) and len(message) == 4 and message[2] == "BootNotification"  # noqa: PLR2004
+    payload = message[3] if is_boot and isinstance(message, list) else {}
+    names = ("chargeBoxSerialNumber", "chargePointSerialNumber")
+    said = [payload.get(name) for name in names] if isinstance(payload, dict) else []
+    return {each for each in said if isinstance(each, str) and _IDENTITY.fullmatch(each)}
+
 
 def _counted(connection_class: type[ServerConnection], server: Server) -> type[ServerConnection]:
     """Make the class of connections that the server counts from the first byte of TCP, before any handshake."""
@@ -299,6 +374,10 @@ def _counted(connection_class: type[ServerConnection], server: Server) -> type[S
             if not server.entered(self):
                 self.refused = True
                 self.transport.abort()
+
+        async def recv(self, *arguments: Any, **options: Any) -> Any:
+            held, self.held = getattr(self, "held", None), None
+            return await super().recv(*arguments, **options) if held is None else held
 
         async def handshake(self, *arguments: Any, **options: Any) -> None:
             try:
@@ -324,7 +403,7 @@ def _counted(connection_class: type[ServerConnection], server: Server) -> type[S
 
 
 def _refusal(identity: str | None, entry: ChargerEntry | None, request: Request) -> _Refusal | None:
-    if identity is None:
+    if not identity or not _IDENTITY.fullmatch(identity):
         return _Refusal(HTTPStatus.NOT_FOUND, "no identity, or one with characters that none has")
     if entry is None:
         return _Refusal(HTTPStatus.NOT_FOUND, "unknown serial")
@@ -332,8 +411,7 @@ def _refusal(identity: str | None, entry: ChargerEntry | None, request: Request)
         return _Refusal(HTTPStatus.FORBIDDEN, "out of service")
     protocol = entry.profile.protocol
     try:
-        headers = request.headers.get_all("Sec-WebSocket-Protocol")
-        offered = [name for header in headers for name in parse_subprotocol(header)]
+        offered = _offered(request)
     except InvalidHeader:
         return _Refusal(HTTPStatus.BAD_REQUEST, "malformed list of subprotocols")
     # Old units may offer none; whoever offers some must offer the one its charger profile names.
@@ -342,15 +420,20 @@ def _refusal(identity: str | None, entry: ChargerEntry | None, request: Request)
     return _Refusal(HTTPStatus.BAD_REQUEST, f"offers {', '.join(offered)[:80] or 'no subprotocol'}, must be {protocol}")
 
 
-def _identity(connection: ServerConnection, request: Request) -> str | None:
-    """Return what a connection says it is: its hello, else the last segment of the path, percent-decoded."""
-    claimed = getattr(connection, "hello_serial", None)
-    if claimed is None:
-        try:
-            claimed = unquote(urlsplit(request.path).path.rpartition("/")[2], errors="strict")
-        except ValueError:
-            return None
-    return claimed if _IDENTITY.fullmatch(claimed) else None
+def _offered(request: Request) -> list[str]:
+    """The subprotocols a handshake offers. Raises InvalidHeader."""
+    headers = request.headers.get_all("Sec-WebSocket-Protocol")
+    return [str(name) for header in headers for name in parse_subprotocol(header)]
+
+
+def _claims(connection: ServerConnection, request: Request) -> tuple[str | None, str | None]:
+    """Return who a connection says it is: its hello, and the last segment of its path, percent-decoded."""
+    hello: str | None = getattr(connection, "hello_serial", None)
+    try:
+        path = unquote(urlsplit(request.path).path.rpartition("/")[2], errors="strict")
+    except ValueError:
+        path = "?"  # no identity is written like this
+    return hello, path
 
 
 def _host(connection: ServerConnection) -> str:
