@@ -42,8 +42,8 @@ from bridge.ocpp201.grid_limit import SiteLimit
 from bridge.ocpp201.server import Server
 from bridge.ocpp201.smart_charging import SmartCharging
 from bridge.ocpp201.station import Station
-from bridge.ocpp201.trace import UNIT, Trace
 from bridge.ocpp201.timestamps import rfc3339
+from bridge.ocpp201.trace import UNIT, Trace
 from bridge.ocpp201.upstream import Upstream
 from bridge.settings import ChargerEntry, Settings, plan
 from bridge.store.database import Database
