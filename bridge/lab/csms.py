@@ -9,6 +9,7 @@ import hmac
 import http
 import logging
 import re
+import ssl
 from collections import deque
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -55,10 +56,11 @@ class Csms:
     """Listens for stations at ws://host:port/<identity>, subprotocol ocpp2.0.1.
 
     Only identities in `serials`, or matching the regular expression `pattern`, may connect, with `password` if one is
-    set; others are refused before the upgrade: 404, 401, or 400 without the subprotocol. A second connection of one
-    identity takes the place of the first. Every request is kept in `told`; what the standard forbids though its schema
-    allows it is refused, or noted in `complaints`. `boot_status` is what a boot is answered, `refused_tags` are the
-    idTokens that are Invalid, and `answers` overrides the answer to an action.
+    set; others are refused before the upgrade: 404, 401, or 400 without the subprotocol. With `tls` it listens at
+    wss://; where that demands client certificates, their common name must be the identity (A00.FR.405). A second
+    connection of one identity takes the place of the first. Every request is kept in `told`; what the standard forbids
+    though its schema allows it is refused, or noted in `complaints`. `boot_status` is what a boot is answered,
+    `refused_tags` are the idTokens that are Invalid, and `answers` overrides the answer to an action.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class Csms:
         pattern: str | None = None,
         password: str | None = None,
         heartbeat_s: int = 300,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self.host = host
         self.port = port
@@ -83,6 +86,7 @@ class Csms:
         self._pattern = re.compile(pattern) if pattern else None
         self._password = password
         self._heartbeat_s = heartbeat_s
+        self._tls = tls
         self._next_number: dict[tuple[str, str], int] = {}
         self._news = asyncio.Condition()
         self._server: Server | None = None
@@ -95,6 +99,7 @@ class Csms:
             self.port,
             subprotocols=[Subprotocol("ocpp2.0.1")],
             process_request=self._admit,
+            ssl=self._tls,
             compression=None,
             max_size=MAX_FRAME_BYTES,
             ping_interval=20,
@@ -130,6 +135,10 @@ class Csms:
         if not known or not re.fullmatch(IDENTITY, identity):
             log.warning("csms: unknown identity %r refused", identity[:60])
             return connection.respond(http.HTTPStatus.NOT_FOUND, "unknown charging station\n")
+        certificate = connection.transport.get_extra_info("peercert")
+        if certificate and ((("commonName", identity),) not in certificate["subject"]):
+            log.warning("csms: %s refused: its certificate is another's", identity)
+            return connection.respond(http.HTTPStatus.FORBIDDEN, "not your certificate\n")
         if self._password is not None and not self._authentic(identity, request):
             log.warning("csms: %s refused: wrong or no credentials", identity)
             response = connection.respond(http.HTTPStatus.UNAUTHORIZED, "credentials, please\n")

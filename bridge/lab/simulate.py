@@ -7,8 +7,10 @@ import contextlib
 import logging
 import re
 import signal
+import ssl
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -102,13 +104,30 @@ async def run_station(
     await run_chargers(stations, vehicle, control)
 
 
+def csms_tls(certificate: Path, key: Path, client_authority: Path | None) -> ssl.SSLContext:
+    """TLS of a central system; with `client_authority` stations must show a certificate (security profile 3)."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_cert_chain(certificate, key)
+    if client_authority is not None:
+        context.load_verify_locations(client_authority)
+        context.verify_mode = ssl.CERT_REQUIRED
+    return context
+
+
 async def run_csms(
-    host: str, port: int, *, known: Sequence[str] = (), pattern: str | None = None, password: str | None = None
+    host: str,
+    port: int,
+    *,
+    known: Sequence[str] = (),
+    pattern: str | None = None,
+    password: str | None = None,
+    tls: ssl.SSLContext | None = None,
 ) -> None:
     """Run a strict central system until cancelled, a line for everything it is told."""
-    csms = Csms(host, port, serials=known, pattern=pattern, password=password)
+    csms = Csms(host, port, serials=known, pattern=pattern, password=password, tls=tls)
     await csms.open()
-    log.info("csms: listening at ws://%s:%s/<identity>", host, csms.port)
+    log.info("csms: listening at %s://%s:%s/<identity>", "wss" if tls else "ws", host, csms.port)
     try:
         await asyncio.Event().wait()
     finally:
@@ -245,8 +264,14 @@ def csms_command(
     serial: Annotated[list[str] | None, typer.Option(help="An identity that may connect; repeatable.")] = None,
     pattern: Annotated[str | None, typer.Option(help="Regular expression of identities that may connect.")] = None,
     password: Annotated[str | None, typer.Option(help="For HTTP Basic authentication.")] = None,
+    certificate: Annotated[Path | None, typer.Option(help="Listen with TLS: certificate chain (PEM).")] = None,
+    key: Annotated[Path | None, typer.Option(help="Its key (PEM).")] = None,
+    client_ca: Annotated[Path | None, typer.Option(help="Who signs the certificates stations must show.")] = None,
 ) -> None:
     """Run a strict OCPP 2.0.1 central system that prints what it is told."""
+    if (certificate is None) != (key is None) or (client_ca is not None and certificate is None):
+        raise typer.BadParameter("TLS needs --certificate and --key, and --client-ca needs both")
+    tls = None if certificate is None or key is None else csms_tls(certificate, key, client_ca)
     if not serial and pattern is None:
         pattern = r"(S4|CS)-\d{4}"
-    _run(run_csms(host, port, known=serial or (), pattern=pattern, password=password))
+    _run(run_csms(host, port, known=serial or (), pattern=pattern, password=password, tls=tls))
