@@ -1,4 +1,4 @@
-"""The command line: `gridlimit run | check | trace | outbox | lab | scenario | simulate | prove`."""
+"""The command line: `gridlimit run | check | signals | trace | outbox | lab | scenario | simulate | prove`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import urlencode
@@ -176,6 +177,46 @@ def trace(
         time.sleep(TRACE_EVERY_S)
 
 
+class ListFormat(Enum):
+    """What the papers can be written as."""
+
+    HTML = "html"
+    CSV = "csv"
+    XLSX = "xlsx"
+
+
+@app.command()
+def signals(
+    config: ConfigOption = None,
+    form: Annotated[ListFormat, typer.Option("--format", help="html, csv or xlsx.")] = ListFormat.HTML,
+    interoperability: Annotated[bool, typer.Option(help="The interoperability list of the standard instead.")] = False,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="A file; else standard output.")] = None,
+) -> None:
+    """Write the signal list for the grid operator, or the interoperability list, from the very table that is run."""
+    from bridge.iec104 import signal_list  # noqa: PLC0415  `run` needs no papers
+
+    settings = _settings(config)
+    if interoperability:
+        name = "Interoperability list"
+        columns, table = signal_list.table_of(signal_list.sections(settings))
+    else:
+        name, columns, table = "Signal list", signal_list.COLUMNS, signal_list.rows(settings)
+    if form is ListFormat.XLSX:
+        written = signal_list.xlsx(name, columns, table)
+    elif form is ListFormat.CSV:
+        written = signal_list.csv_text(columns, table).encode()
+    else:
+        title = f"{name} of {settings.site.name}, IEC 60870-5-104, DSO profile {settings.iec104.dso_profile}"
+        written = signal_list.html(title, columns, table).encode()
+    if output is not None:
+        output.write_bytes(written)
+    elif form is ListFormat.XLSX and sys.stdout.isatty():
+        err.print("a workbook is no text: name a file with --output", style="red")
+        raise typer.Exit(2)
+    else:
+        sys.stdout.buffer.write(written)
+
+
 @app.command()
 def prove(
     seed: Annotated[int, typer.Argument(help="The first seed.")],
@@ -334,6 +375,6 @@ def _mount_lab() -> None:
 
 def main() -> None:
     """Run the command line."""
-    if len(sys.argv) < 2 or sys.argv[1] not in {"run", "check", "trace", "outbox", "version"}:  # noqa: PLR2004  the first word
+    if len(sys.argv) < 2 or sys.argv[1] not in {"run", "check", "signals", "trace", "outbox", "version"}:  # noqa: PLR2004  the first word
         _mount_lab()
     app()
