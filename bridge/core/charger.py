@@ -218,9 +218,11 @@ class Charger:
             self.renew_ms = order.ends_ms - max(2 * plan.guard_ms, plan.lease_ms * 2 // 3) - order.number % 1000
 
     def _floor_found(self, now_ms: Millis, plan: ChargerPlan) -> None:
-        """From now on it holds its grant while that lasts, and the floor when it does not."""
-        if self.grant_w is None:
-            self.grant_w, self.lease_ending = plan.floor_w, True
+        """From now on it holds a grant that we know of, if that is still there, or the floor.
+
+        A charger that we never gave a grant may hold one of an earlier life: the first that it accepts replaces that.
+        """
+        self.lease_ending = True
         self.leaving = [Leaving(max(plan.maximum_w, self.highest_w), now_ms + plan.reaction_ms)]
         self.floored = True
 
@@ -329,15 +331,19 @@ class Charger:
             due.append(self.in_flight.give_up_ms)
         return min(due, default=None)
 
-    def shift(self, offset_ms: Millis) -> None:
-        """Move every time on the monotonic clock, which began anew with another boot of the machine."""
+    def machine_rebooted(self, offset_ms: Millis) -> None:
+        """Go on with a monotonic clock that began anew, `offset_ms` from where it stood at the last event.
+
+        A wall clock proves nothing of a lease or a reaction: they count as if no time had passed, and yet a lease may
+        have ended.
+        """
         for leaving in self.leaving:
             leaving.until_ms += offset_ms
         for reading in self.readings.values():
             reading.fresh_until_ms += offset_ms
-        for name in ("grant_ends_ms", "unanswered_ends_ms", "renew_ms"):
+        for name in ("grant_ends_ms", "unanswered_ends_ms", "renew_ms", "first_way_ms"):
             if getattr(self, name) is not None:
                 setattr(self, name, getattr(self, name) + offset_ms)
         if self.in_flight is not None and self.in_flight.ends_ms is not None:
             self.in_flight.ends_ms += offset_ms
-        self.look_ms = None
+        self.lease_ending = True

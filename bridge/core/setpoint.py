@@ -86,6 +86,14 @@ class Commanded:
         return limits
 
 
+def switched_w(received: SwitchReceived, plan: Plan) -> Watts:
+    """What must be proven before the switch is in force: the limit it sets, the capacity where it sets none."""
+    if not received.on:
+        return plan.capacity_w
+    percent = {Switch.EMERGENCY_STOP: 0, Switch.STEP: received.percent}.get(received.switch, 100)
+    return plan.capacity_w * percent // 100
+
+
 def _ended(setpoint: Setpoint, now_ms: Millis) -> bool:
     return setpoint.ends_ms is not None and setpoint.ends_ms <= now_ms
 

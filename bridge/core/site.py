@@ -49,7 +49,7 @@ from bridge.core.messages import (
 from bridge.core.plan import ChargerPlan, Plan, Way
 from bridge.core.points import Quality, Signal
 from bridge.core.quantities import Millis, Now, Watts
-from bridge.core.setpoint import Commanded, decide, tag_problem
+from bridge.core.setpoint import Commanded, decide, switched_w, tag_problem
 from bridge.core.telemetry import Image, SitePower, readings_changed
 
 REALLOCATE_MS = 5_000  # what a changed demand waits for, so that not every sample shares out anew
@@ -91,6 +91,7 @@ class Site:
     manual: ManualLimit | None = None
     undo: Undo | None = None
     awaiting: int | None = None
+    awaiting_w: Watts = 0
     chargers: dict[str, Charger] = field(default_factory=dict)
     ledger: Ledger = field(default_factory=Ledger)
     power: SitePower = field(default_factory=SitePower)
@@ -221,9 +222,11 @@ def _command_received(site: Site, event: SetpointReceived | SwitchReceived, now:
     site.undo = Undo(event.command, before, site.link)
     if isinstance(event, SwitchReceived):
         site.commanded = before.with_switch(event)
+        site.awaiting_w = switched_w(event, site.plan)
     else:
         assert event.limit_w is not None, "a setpoint that is no number was accepted"
         site.commanded = before.with_setpoint(event, event.limit_w, now)
+        site.awaiting_w = event.limit_w
     site.awaiting, site.accepted_ms = event.command, now.monotonic_ms
     if isinstance(event, SetpointReceived) or event.switch is Switch.STEP:
         _move_link(site, Trigger.SETPOINT_ACCEPTED, now.monotonic_ms, effects)
@@ -342,6 +345,7 @@ def _charger_changed(site: Site, charger: Charger, now: Now, effects: list[Effec
 def _started(site: Site, event: Started, now: Now, effects: list[Effect]) -> None:
     """Go on where the journal ends: the limit holds, the hold goes on, and nothing about chargers is proven."""
     offset_ms, held = _rebase(site, event.boot_id, now)
+    rebooted = not _same_boot(site, event.boot_id, now)
     site.plan, site.boot_id = event.plan, event.boot_id
     site.link = Supervision(site.link.state, site.link.since_ms + offset_ms)
     # The last event, an alive mark at the latest, is the last moment at which the link is known to have been up.
@@ -352,14 +356,21 @@ def _started(site: Site, event: Started, now: Now, effects: list[Effect]) -> Non
     if not held and site.link.state is LinkState.HOLD and event.plan.hold_ms is not None:
         site.link = Supervision(LinkState.HOLD, now.monotonic_ms - event.plan.hold_ms)
     site.connections, site.awaiting, site.undo, site.journal_lost = 0, None, None, False
-    site.plans = {plan.serial: plan for plan in event.plan.chargers}
+    before, site.plans = site.plans, {plan.serial: plan for plan in event.plan.chargers}
     site.in_service = sum(not plan.out_of_service for plan in event.plan.chargers)
-    site.chargers = {serial: site.chargers.get(serial) or Charger(serial) for serial in site.plans}
+    # A charger that is planned otherwise than before is a stranger: what was proven of it was proven of another plan.
+    strangers = {serial: Charger(serial) for serial, plan in site.plans.items() if before.get(serial) != plan}
+    for serial in strangers.keys() & site.chargers.keys():
+        strangers[serial].wish_w, strangers[serial].connected = site.chargers[serial].wish_w, True
+    site.chargers = {serial: strangers.get(serial) or site.chargers[serial] for serial in site.plans}
     site.looks, site.ledger, site.power, site.image = [], Ledger(), SitePower(), Image()
     site.alarms, site.at_worst = set(), set()
+    site.ramp_ms = now.monotonic_ms if rebooted else site.ramp_ms
     for charger in site.chargers.values():
         plan = site.plans[charger.serial]
-        charger.shift(offset_ms)
+        charger.look_ms = None
+        if rebooted:
+            charger.machine_rebooted(now.monotonic_ms - site.last.monotonic_ms)
         charger.lost_connection(now.monotonic_ms, plan)
         charger.worst_w = 0
         _charger_changed(site, charger, now, effects)
@@ -374,9 +385,13 @@ def _started(site: Site, event: Started, now: Now, effects: list[Effect]) -> Non
     _show_limit(site, now, effects)
 
 
+def _same_boot(site: Site, boot_id: str, now: Now) -> bool:
+    return boot_id == site.boot_id and now.monotonic_ms >= site.last.monotonic_ms
+
+
 def _rebase(site: Site, boot_id: str, now: Now) -> tuple[Millis, bool]:
     """How far the monotonic clock moved since the last event, and whether that can be believed."""
-    if boot_id == site.boot_id and now.monotonic_ms >= site.last.monotonic_ms:
+    if _same_boot(site, boot_id, now):
         return 0, True
     elapsed_ms = now.utc_ms - site.last.utc_ms
     plausible = 0 <= elapsed_ms <= LONGEST_PLAUSIBLE_OUTAGE_MS
@@ -414,7 +429,8 @@ def _settle(site: Site, now: Now, effects: list[Effect]) -> None:
     _share_out(site, now)
     _order(site, now, effects)
     assert site.ledger.total_w == recount_w(site.chargers.values(), site.plans), "the ledger lost count"
-    if site.awaiting is not None and site.ledger.total_w <= site.limit.power_w:
+    # An accepted setpoint that is switched off, or of a group that does not decide, is in force only by chance.
+    if site.awaiting is not None and site.ledger.total_w <= min(site.limit.power_w, site.awaiting_w):
         effects.append(Terminate(site.awaiting))
         site.awaiting = None
         taken_s = (now.monotonic_ms - site.accepted_ms) / 1000
@@ -478,6 +494,9 @@ def _order(site: Site, now: Now, effects: list[Effect]) -> None:
         target_w = charger.target_w
         # Whatever is not above its present worst case raises nothing; anything else needs proven room.
         if target_w > charger.worst_w + max(0, site.ledger.room_w(site.limit.power_w)):
+            continue
+        # What is not recorded must not count for more after a restart than what is.
+        if site.journal_lost and charger.grant_w is not None and target_w > charger.grant_w:
             continue
         site.orders += 1
         order = charger.send(site.orders, target_w, now.monotonic_ms, plan)
