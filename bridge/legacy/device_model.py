@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -174,8 +174,13 @@ def is_limit_key(profile: ChargerProfile, key: str) -> bool:
     return key.strip().casefold() == (profile.limit.key or "").casefold() != ""
 
 
-def static_variables(profile: ChargerProfile, statuses: Mapping[int, str], now: str) -> list[Variable]:
-    """What the unit has no keys for; `statuses` are the words of OCPP 2.0.1 by connector, empty if not known."""
+def static_variables(
+    profile: ChargerProfile, statuses: Mapping[int, str], problems: Collection[int], now: str
+) -> list[Variable]:
+    """What the unit has no keys for.
+
+    `statuses` are the words of OCPP 2.0.1 by connector, empty if not known; `problems` are the connectors with one.
+    """
     worst = _station_status(statuses.values())
     yes, phases = "true", str(profile.phases)
     found = [
@@ -208,6 +213,8 @@ def static_variables(profile: ChargerProfile, statuses: Mapping[int, str], now: 
     ]
     for number, status in statuses.items():
         found += _connector_variables(profile, number, status)
+        problem = str(number in problems or 0 in problems).lower()
+        found.append(_static("Connector", "Problem", problem, "boolean", evse=number, connector=1))
     return found
 
 

@@ -59,9 +59,10 @@ def _read_next(
 def static_variables(unit: UnitRecord) -> list[Variable]:
     """What is known of the unit without asking it."""
     statuses = {number: unit.status_of(number) for number in unit.connector_numbers()}
+    problems = {number for number, state in unit.connectors.items() if state.has_problem}
     profiles = unit.smart_charging.profiles
     return [
-        *model.static_variables(unit.profile, statuses, rfc3339(unit.clock().utc_ms)),
+        *model.static_variables(unit.profile, statuses, problems, rfc3339(unit.clock().utc_ms)),
         *model.smart_charging_variables(profiles.abilities, len(profiles)),
     ]
 
@@ -86,7 +87,8 @@ def get_variables(unit: UnitRecord, request: Payload, reply: Reply) -> None:
 
 
 def _variable_result(unit: UnitRecord, static: list[Variable], settings: Settings | None, item: Payload) -> Payload:
-    named: Payload = {name: item[name] for name in ("component", "variable", "attributeType") if name in item}
+    named: Payload = {name: item[name] for name in ("component", "variable")}
+    named["attributeType"] = item.get("attributeType", "Actual")
     known = model.find(static, item)
     place, evse, _ = model.place_asked(item)
     keys = [key.casefold() for key in model.keys_of(unit.profile, place)] if not evse else []
@@ -123,7 +125,8 @@ def _set_next(
         reply({"setVariableResult": results})
         return
     item = items[0]
-    named: Payload = {name: item[name] for name in ("component", "variable", "attributeType") if name in item}
+    named: Payload = {name: item[name] for name in ("component", "variable")}
+    named["attributeType"] = item.get("attributeType", "Actual")
 
     def settled(status: str, reason_code: str = "", why: str = "") -> None:
         info = {"attributeStatusInfo": _info(reason_code, why)} if reason_code else {}
@@ -189,13 +192,16 @@ def _write(unit: UnitRecord, keys: list[str], value: str, settled: Callable[...,
 
 
 def get_base_report(unit: UnitRecord, request: Payload, reply: Reply) -> None:
-    """GetBaseReport (B07): accepted first, then NotifyReport; there is no summary (B07.FR.02)."""
+    """GetBaseReport (B07): accepted once the unit has answered, then NotifyReport; no summary (B07.FR.02, FR.13)."""
     if request["reportBase"] == "SummaryInventory":
         reply(refusal("NotSupported", "UnsupportedParam", "ask for FullInventory or ConfigurationInventory"))
         return
-    reply({"status": "Accepted"})
 
     def read(settings: Settings | None) -> None:
+        if settings is None:
+            reply(refusal("Rejected", "InternalError", SILENT))
+            return
+        reply({"status": "Accepted"})
         variables = _all_variables(unit, settings)
         if request["reportBase"] == "ConfigurationInventory":
             variables = [each for each in variables if each.mutable]
@@ -205,12 +211,18 @@ def get_base_report(unit: UnitRecord, request: Payload, reply: Reply) -> None:
 
 
 def get_report(unit: UnitRecord, request: Payload, reply: Reply) -> None:
-    """GetReport (B08): the unit is asked first, since an empty result is an answer of its own."""
+    """GetReport (B08): the unit is asked first, since an empty result is an answer of its own (B08.FR.15, FR.16)."""
+    if len(request.get("componentVariable", ())) > model.ITEMS_PER_MESSAGE:
+        reply(CallError("OccurrenceConstraintViolation", f"ItemsPerMessage is {model.ITEMS_PER_MESSAGE} (B08.FR.17)"))
+        return
 
     def read(settings: Settings | None) -> None:
+        if settings is None:
+            reply(refusal("Rejected", "InternalError", SILENT))
+            return
         variables = model.selected(_all_variables(unit, settings), request)
         if not variables:
-            reply(refusal("EmptyResultSet", "NotFound", "no variable fits" if settings is not None else SILENT))
+            reply(refusal("EmptyResultSet", "NotFound", "no variable fits"))
             return
         reply({"status": "Accepted"})
         _send_report(unit, request["requestId"], variables)
@@ -218,11 +230,11 @@ def get_report(unit: UnitRecord, request: Payload, reply: Reply) -> None:
     read_settings(unit, None, read)
 
 
-def _all_variables(unit: UnitRecord, settings: Settings | None) -> list[Variable]:
+def _all_variables(unit: UnitRecord, settings: Settings) -> list[Variable]:
     """The static part and the keys of the unit, each place once."""
     found = static_variables(unit)
     taken = {(each.place.folded(), each.evse, each.connector) for each in found}
-    for setting in settings or ():
+    for setting in settings:
         variable = model.variable_of(unit.profile, setting)
         here = (variable.place.folded(), 0, 0)
         if here not in taken:

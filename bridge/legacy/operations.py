@@ -155,13 +155,13 @@ FROM_CSMS: Final = (
     _refused("CostUpdated", UNSUPPORTED, "I02", "its response has no status to refuse with"),
     _emulated(
         *("CustomerInformation", "", services.customer_information, "N09, N10"),
-        "what the bridge keeps of an idToken; Invalid without any customer, Rejected for other identifiers",
+        "what the bridge keeps of an idToken, told and forgotten; Invalid for no customer or several (N09.FR.09)",
     ),
     _csms("DataTransfer", "DataTransfer", services.data_transfer, "P01", "data as compact JSON; never the limit"),
     _refused("DeleteCertificate", refusal("NotFound", "NotFound", _NO_CERTIFICATES), "M04", ""),
     _emulated(
         *("GetBaseReport", "GetConfiguration", inventory.get_base_report, "B07"),
-        "Accepted first, then NotifyReport of all keys and the static model; no summary: NotSupported",
+        "NotifyReport of all keys and the static model; no summary: NotSupported; Rejected while the unit is silent",
     ),
     _emulated(
         *("GetChargingProfiles", "", orders.get_charging_profiles, "K09"),
@@ -192,7 +192,7 @@ FROM_CSMS: Final = (
     _refused("PublishFirmware", UNSUPPORTED, "L03", "of local controllers only"),
     _csms(
         *("RequestStartTransaction", "RemoteStartTransaction", orders.request_start, "F01, F02"),
-        "refused here where it cannot be (F01.FR.07, FR.23, FR.24); a long idToken goes by an alias of 20 characters",
+        "refused here where it cannot be (F01.FR.07, FR.21–FR.24); a long idToken goes by an alias of 20 characters",
     ),
     _csms(
         *("RequestStopTransaction", "RemoteStopTransaction", orders.request_stop, "F03"),
@@ -200,7 +200,7 @@ FROM_CSMS: Final = (
     ),
     _csms(
         *("ReserveNow", "ReserveNow", orders.reserve_now, "H01, H03, H04"),
-        "for one EVSE; its end by itself is told with ReservationStatusUpdate",
+        "for one EVSE (H01.FR.19); its end by itself is told with ReservationStatusUpdate (H01.FR.16, FR.17)",
     ),
     _csms(
         *("Reset", "Reset", orders.reset, "B11, B12"),

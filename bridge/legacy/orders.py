@@ -22,7 +22,8 @@ DOWN: Final = ("Unavailable", "Faulted")
 def request_start(unit: UnitRecord, request: Payload, reply: Reply) -> None:
     """RequestStartTransaction (F01): asked of the unit only where it can be (F01.FR.07, FR.23, FR.24)."""
     tag = unit.tag_of(request["idToken"])
-    free = [number for number in unit.connector_numbers() if _can_start(unit, number, tag) is None]
+    group = str(request.get("groupIdToken", {}).get("idToken", "")).casefold()
+    free = [number for number in unit.connector_numbers() if _can_start(unit, number, tag, group) is None]
     connector = request.get("evseId") or (free[0] if len(free) == 1 else 0)
     if tag is None:
         reply(refusal("Rejected", "InvalidIdToken", "no idTag can stand for this idToken"))
@@ -30,7 +31,7 @@ def request_start(unit: UnitRecord, request: Payload, reply: Reply) -> None:
         reply(refusal("Rejected", "UnknownEvse", f"the unit has connectors {unit.connector_numbers()}"))
     elif not connector:
         reply(refusal("Rejected", "MissingParam", f"which EVSE? free are {free}"))
-    elif problem := _can_start(unit, connector, tag) or _unusable(unit, connector, request):
+    elif problem := _can_start(unit, connector, tag, group) or _unusable(unit, connector, request):
         reply(problem)
     else:
         starts = unit.pending.remote_starts
@@ -52,14 +53,14 @@ def request_start(unit: UnitRecord, request: Payload, reply: Reply) -> None:
         unit.ask(down.remote_start_transaction(tag, connector), answered)
 
 
-def _can_start(unit: UnitRecord, connector: int, tag: str | None) -> Payload | None:
-    """Why no transaction can begin at a connector, None where one can."""
+def _can_start(unit: UnitRecord, connector: int, tag: str | None, group: str | None) -> Payload | None:
+    """Why no transaction can begin at a connector, None where one can (F01.FR.21–FR.24)."""
     if unit.transactions.open_on(unit.serial, connector) is not None:
         return refusal("Rejected", "TxInProgress", f"connector {connector} has a transaction")
     if unit.status_of(connector) in DOWN:
         return refusal("Rejected", "NotEnabled", f"connector {connector} is {unit.status_of(connector)}")
     if any(
-        each["connector"] == connector and each["tag"] != (tag or "").casefold()
+        each["connector"] == connector and each["tag"] != (tag or "").casefold() and each.get("group") != (group or "")
         for each in unit.pending.reservations.values()
     ):
         return refusal("Rejected", "NotEnabled", f"connector {connector} is reserved for another idToken")
@@ -136,6 +137,7 @@ def reserve_now(unit: UnitRecord, request: Payload, reply: Reply) -> None:
             answer = status_answer(outcome, RESERVED, "Rejected")
             if answer["status"] == "Accepted":
                 kept = {"connector": request["evseId"], "tag": tag.casefold(), "until_ms": until_ms}
+                kept["group"] = str(request.get("groupIdToken", {}).get("idToken", "-")).casefold()
                 unit.pending.reservations[str(request["id"])] = kept
                 unit.save()
                 watch_reservations(unit)
@@ -254,7 +256,7 @@ def reset(unit: UnitRecord, request: Payload, reply: Reply) -> None:
 
 
 def reset_if_idle(unit: UnitRecord) -> None:
-    """Carry out a reset that was held back, once no transaction runs (B12.FR.04)."""
+    """Carry out a reset that was held back, once no transaction runs (B12.FR.01, FR.03)."""
     if unit.pending.reset_when_idle and not unit.open_transactions:
         unit.pending.reset_when_idle = False
         _reset_now(unit, "Soft", "ScheduledReset", lambda _: None)

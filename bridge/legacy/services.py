@@ -16,7 +16,8 @@ from bridge.ocpp201.timestamps import read_utc_ms, rfc3339
 
 LIST_ANSWERS: Final = {"Accepted": "Accepted", "VersionMismatch": "VersionMismatch"}
 TRANSFER_ANSWERS: Final = {name: name for name in ("Accepted", "Rejected", "UnknownMessageId", "UnknownVendorId")}
-OVER: Final = ("Idle", "Uploaded", "UploadFailure", "DownloadFailed", "InstallationFailed")
+OVER: Final = ("Idle", "Uploaded", "UploadFailure", "DownloadFailed", "InstallationFailed", "Installed")
+NO_DATA: Final = "no data found"
 MAX_FILE_NAME: Final = 255
 
 
@@ -94,7 +95,7 @@ def get_log(unit: UnitRecord, request: Payload, reply: Reply) -> None:
     if problem := _unreachable(unit, log["remoteLocation"]):
         reply(problem)
         return
-    replaces = pending.log_request is not None
+    replaced = pending.log_request
 
     def answered(outcome: Outcome) -> None:
         if not isinstance(outcome, dict):
@@ -106,7 +107,9 @@ def get_log(unit: UnitRecord, request: Payload, reply: Reply) -> None:
             return
         pending.log_request, pending.log_status = request["requestId"], "Uploading"
         unit.save()
-        reply({"status": "AcceptedCanceled" if replaces else "Accepted", "filename": name})
+        reply({"status": "Accepted" if replaced is None else "AcceptedCanceled", "filename": name})
+        if replaced is not None:
+            unit.send_up("LogStatusNotification", {"status": "AcceptedCanceled", "requestId": replaced})
         unit.send_up("LogStatusNotification", {"status": "Uploading", "requestId": request["requestId"]})
 
     unit.ask(down.get_diagnostics(request), answered)
@@ -123,7 +126,7 @@ def update_firmware(unit: UnitRecord, request: Payload, reply: Reply) -> None:
     elif problem := _unreachable(unit, firmware["location"]):
         reply(problem)
     else:
-        replaces = pending.firmware_request is not None
+        replaces = pending.firmware_status not in OVER
 
         def answered(outcome: Outcome) -> None:
             if not isinstance(outcome, dict):
@@ -158,8 +161,6 @@ def firmware_status(unit: UnitRecord, status: str) -> int | None:
     """Note how an update goes and return the request it belongs to (L01.FR.20); Installed is a security event."""
     pending = unit.pending
     request_id, pending.firmware_status = pending.firmware_request, status
-    if status in OVER:
-        pending.firmware_request, pending.firmware_status = None, "Idle"
     unit.save()
     if status == "Installed":
         now = rfc3339(unit.clock().utc_ms)
@@ -185,24 +186,24 @@ def customer_information(unit: UnitRecord, request: Payload, reply: Reply) -> No
     """CustomerInformation (N09, N10): what the bridge keeps of an idToken, told and forgotten."""
     token = request.get("idToken")
     if not (request["report"] or request["clear"]):
-        reply(refusal("Rejected", "MissingParam", "neither report nor clear"))
+        reply(refusal("Rejected", "MissingParam", "neither report nor clear (N09.FR.07)"))
         return
-    if token is None:
-        named = "customerIdentifier" in request or "customerCertificate" in request
-        reply(refusal("Rejected" if named else "Invalid", "UnsupportedParam", "customers are known by idToken only"))
+    if sum(name in request for name in ("idToken", "customerIdentifier", "customerCertificate")) != 1:
+        reply(refusal("Invalid", "InvalidValue", "exactly one customer must be named (N09.FR.09)"))
         return
-    tag = unit.tag_of(token) or ""
-    kept = unit.transactions.of_driver(unit.serial, tag)
-    ids = [transaction.transaction_id for transaction in kept]
-    data = json.dumps({"idToken": token["idToken"], "transactions": ids}) if ids else ""
-    if request["clear"]:
-        unit.transactions.forget_driver(unit.serial, tag)
-        unit.forget_token(token)
+    data = NO_DATA  # of customers named otherwise than by idToken nothing is kept
+    if token is not None:
+        tag = unit.tag_of(token) or ""
+        ids = [transaction.transaction_id for transaction in unit.transactions.of_driver(unit.serial, tag)]
+        data = json.dumps({"idToken": token["idToken"], "transactions": ids}) if ids else NO_DATA
+        if request["clear"]:
+            unit.transactions.forget_driver(unit.serial, tag)
+            unit.forget_token(token)
     reply({"status": "Accepted"})
     answer = {
         "requestId": request["requestId"],
         "seqNo": 0,
         "generatedAt": rfc3339(unit.clock().utc_ms),
-        "data": data[:512] if request["report"] else "",
+        "data": data[:512] if request["report"] else "cleared",
     }
     unit.send_up("NotifyCustomerInformation", answer)

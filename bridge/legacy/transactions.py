@@ -63,7 +63,8 @@ class Transaction:
     `stop_key` a retried stop, empty while there was none. `connector` is None where the unit never said it.
     `remote_start_id` is that of the RequestStartTransaction that caused it, `stop_cause` what will have ended it if it
     ends now: a ReasonEnumType of OCPP 2.0.1, empty where nobody ordered anything. `base_wh` is what the register of the
-    bridge stood at when it began, None for units with a register of their own.
+    bridge stood at when it began, None for units with a register of their own. `charging_state` is what was last known
+    of it, in the words of OCPP 2.0.1, empty if nothing.
     """
 
     serial: str
@@ -79,6 +80,7 @@ class Transaction:
     remote_start_id: int | None = None
     stop_cause: str = ""
     base_wh: int | None = None
+    charging_state: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,8 +64,11 @@ def _log_status(unit: UnitRecord, _evse: int) -> list[_Message]:
 
 
 def _firmware_status(unit: UnitRecord, _evse: int) -> list[_Message]:
-    pending = unit.pending
-    return [_file_status("FirmwareStatusNotification", pending.firmware_status, pending.firmware_request)]
+    """The last status; an installed update is over (L01.FR.25, FR.26)."""
+    status = unit.pending.firmware_status
+    over = status in ("Idle", "Installed")
+    request_id = None if over else unit.pending.firmware_request
+    return [_file_status("FirmwareStatusNotification", "Idle" if over else status, request_id)]
 
 
 def _file_status(action: str, status: str, request_id: int | None) -> down.Call:

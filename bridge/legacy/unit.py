@@ -431,6 +431,7 @@ class Unit:
         transaction = self._transactions.open_on(self.serial, connector)
         state = self._dialect.charging_states.get(message["status"])
         if transaction is not None and state is not None:
+            transaction.charging_state = state
             seq_no = self._transactions.take_seq_no(transaction)
             calls.append(up.charging_state_changed(message, state, transaction, seq_no, received_ms))
         self._expect_stop(connector, connectors[connector].status)
@@ -495,6 +496,7 @@ class Unit:
         connector, id_tag = transaction.connector or 1, message["idTag"]
         orders.take_remote_start(self.record, transaction, connector, id_tag)
         orders.use_reservation(self.record, connector, id_tag, message.get("reservationId"))
+        transaction.charging_state = "Charging"
         self._begin_register(transaction)
 
     def _begin_register(self, transaction: Transaction) -> None:

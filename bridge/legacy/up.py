@@ -266,6 +266,8 @@ def transaction_triggered(
 ) -> Call:
     """TransactionEvent Updated because the CSMS asked for it, with the last samples if they are current (F06.FR.07)."""
     payload = _transaction_event("Updated", "Trigger", transaction, seq_no, Instant(received_ms))
+    if transaction.charging_state:
+        payload["transactionInfo"]["chargingState"] = transaction.charging_state
     return Call("TransactionEvent", payload | ({"meterValue": meter_value} if meter_value else {}))
 
 

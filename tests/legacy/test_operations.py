@@ -229,6 +229,16 @@ CASES: dict[str, list[Case]] = {
             told=["NotifyReport"],
         ),
         Case({"requestId": 1, "componentCriteria": ["Problem"]}, [("GetConfiguration", {})], "EmptyResultSet"),
+        Case(
+            {"requestId": 1, "componentCriteria": ["Problem"]},
+            [("GetConfiguration", {})],
+            told=["NotifyReport"],
+            status="Faulted",
+        ),
+        Case(
+            {"requestId": 1, "componentVariable": [{"component": {"name": "X"}}] * 51},
+            answer="!OccurrenceConstraintViolation",
+        ),
     ],
     "RequestStartTransaction": [
         Case(start(), [REMOTE_START]),
@@ -324,7 +334,14 @@ CASES: dict[str, list[Case]] = {
     "CustomerInformation": [
         Case({"requestId": 2, "report": True, "clear": True, "idToken": CARD}, told=["NotifyCustomerInformation"]),
         Case({"requestId": 2, "report": True, "clear": False}, answer="Invalid"),
-        Case({"requestId": 2, "report": True, "clear": False, "customerIdentifier": "me"}, answer="Rejected"),
+        Case(
+            {"requestId": 2, "report": True, "clear": False, "customerIdentifier": "me"},
+            told=["NotifyCustomerInformation"],
+        ),
+        Case(
+            {"requestId": 2, "report": True, "clear": False, "customerIdentifier": "me", "idToken": CARD},
+            answer="Invalid",
+        ),
         Case({"requestId": 2, "report": False, "clear": False, "idToken": CARD}, answer="Rejected"),
     ],
     "GetTransactionStatus": [
@@ -542,7 +559,8 @@ async def test_what_a_station_sends_is_not_supported_from_above() -> None:
         ("GetLog", {"logType": "DiagnosticsLog", "requestId": 4, "log": LOG}, "Rejected"),
         ("UpdateFirmware", {"requestId": 6, "firmware": FIRMWARE}, "Rejected"),
         ("DataTransfer", {"vendorId": "Voltex"}, "Rejected"),
-        ("GetReport", {"requestId": 1, "componentVariable": [{"component": {"name": "Ghost"}}]}, "EmptyResultSet"),
+        ("GetReport", {"requestId": 1, "componentVariable": [{"component": {"name": "Ghost"}}]}, "Rejected"),
+        ("GetBaseReport", {"requestId": 1, "reportBase": "FullInventory"}, "Rejected"),
         ("GetLocalListVersion", {}, "!GenericError"),
         ("GetVariables", get(KEY, START_POINT), {"attributeStatus": ["Rejected", "Accepted"]}),
         ("SetVariables", put("1", KEY), {"attributeStatus": ["Rejected"]}),

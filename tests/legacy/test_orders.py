@@ -155,10 +155,12 @@ async def test_a_reservation_that_expires_or_is_lost_is_told_to_the_csms_once() 
 async def test_a_reservation_keeps_others_away_and_ends_with_its_transaction() -> None:
     async with running() as bench, bench.unit() as unit:
         await booted(unit)
-        await bench.ask("ReserveNow", RESERVATION)
+        await bench.ask("ReserveNow", {**RESERVATION, "groupIdToken": {"idToken": "FLEET", "type": "Central"}})
         stranger = {**REMOTE_START, "idToken": {"idToken": "OTHER", "type": "Central"}}
         refused = await bench.ask("RequestStartTransaction", stranger)
         assert (refused["status"], refused["statusInfo"]["reasonCode"]) == ("Rejected", "NotEnabled")
+        friend = {**stranger, "groupIdToken": {"idToken": "fleet", "type": "Central"}}
+        assert (await bench.ask("RequestStartTransaction", friend))["status"] == "Accepted"
         assert (await bench.ask("RequestStartTransaction", REMOTE_START))["status"] == "Accepted"
         await start(unit, reservationId=3)
         assert events(bench)[-1]["reservationId"] == 3
@@ -204,6 +206,7 @@ async def test_statuses_of_an_upload_and_of_an_update_carry_the_request_they_bel
         await unit.call("DiagnosticsStatusNotification", {"status": "Uploaded"})
         assert bench.central_system.of("LogStatusNotification") == [
             {"status": "Uploading", "requestId": 4},
+            {"status": "AcceptedCanceled", "requestId": 4},
             {"status": "Uploading", "requestId": 5},
             {"status": "Uploaded", "requestId": 5},
         ]
@@ -258,7 +261,7 @@ async def test_customer_information_is_told_and_then_forgotten() -> None:
             assert (await bench.ask("CustomerInformation", asked))["status"] == "Accepted"
         told, empty = bench.central_system.of("NotifyCustomerInformation")
         assert events(bench)[0]["transactionInfo"]["transactionId"] in told["data"]
-        assert empty["data"] == ""
+        assert empty["data"] == "no data found"
         assert bench.transactions.of_driver(SERIAL, "04A1B2C3") == []
 
 
@@ -387,4 +390,5 @@ async def test_samples_too_old_are_no_current_information() -> None:
         assert (await bench.ask("TriggerMessage", {"requestedMessage": "TransactionEvent"}))["status"] == "Accepted"
         assert events(bench)[-1]["triggerReason"] == "Trigger"
         assert "meterValue" not in events(bench)[-1]
+        assert events(bench)[-1]["transactionInfo"]["chargingState"] == "Charging"
         assert [event["seqNo"] for event in events(bench)] == [0, 1, 2]
