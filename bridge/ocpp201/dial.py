@@ -114,9 +114,9 @@ def _tls(csms: Csms, serial: str) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_COMPRESSION
     if csms.certificates_dir is not None:
-        files = [csms.certificates_dir / f"{serial}.{suffix}" for suffix in ("pem", "key")]
-        for path in files:
+        certificate, key = (csms.certificates_dir / f"{serial}.{suffix}" for suffix in ("pem", "key"))
+        for path in (certificate, key):
             if not path.is_file():
                 raise FileNotFoundError(f"No such file: {path}: put the certificate and key of {serial} there")
-        context.load_cert_chain(*files)
+        context.load_cert_chain(certificate, key)
     return context
