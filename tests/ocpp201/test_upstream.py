@@ -15,11 +15,11 @@ import pytest
 from bridge.core.quantities import Now
 from bridge.lab.csms import Csms as LabCsms
 from bridge.lab.peer import CallError as LabError
-from bridge.ocpp201 import upstream as upstream_module
 from bridge.ocpp201.above import Reply
 from bridge.ocpp201.dial import BackOff
+from bridge.ocpp201.link import Link, Registration, with_offline
 from bridge.ocpp201.rpc import NOT_SENT, CallError, Outcome, Payload, Verbatim
-from bridge.ocpp201.upstream import Registration, Upstream, with_offline
+from bridge.ocpp201.upstream import Upstream
 from bridge.settings import ChargerEntry, ChargerProfile, Csms
 from bridge.store.database import Database
 from bridge.store.group_commit import GroupCommit
@@ -93,7 +93,7 @@ class World:
         self.answers: list[tuple[str, Outcome]] = []
 
     @property
-    def link(self) -> upstream_module.Link:
+    def link(self) -> Link:
         return self.upstream.link(SERIAL)
 
     def say(self, action: str, payload: Payload) -> None:
