@@ -11,7 +11,7 @@ from bridge.legacy.readings import TEMPERATURE
 from bridge.ocpp201.grid_limit import SIGNIFICANCE_PERCENT
 from bridge.ocpp201.profile_rules import Abilities
 from bridge.ocpp201.rpc import Payload
-from bridge.settings import ChargerProfile
+from bridge.settings import ChargerProfile, Csms
 
 MAX_KEYS: Final = 500
 ITEMS_PER_MESSAGE: Final = 50
@@ -234,6 +234,36 @@ def smart_charging_variables(abilities: Abilities, entries: int) -> list[Variabl
         _static(name, "ProfileStackLevel", str(abilities.stack_level), "integer"),
         _static(name, "RateUnit", ",".join(abilities.rate_units), "MemberList", values="A,W"),
     ]
+
+
+def link_variables(csms: Csms) -> list[Variable]:
+    """What belongs to the link to the CSMS, which is the bridge's own and set in its configuration."""
+    comm, kept = "OCPPCommCtrlr", "TransactionEvent"
+    security = 1 if csms.url is None or csms.url.startswith("ws:") else 2 if csms.certificates_dir is None else 3
+    return [
+        _static(comm, "MessageTimeout", f"{csms.message_timeout_s:.0f}", "integer", instance="Default", unit="s"),
+        _static(comm, "MessageAttempts", str(csms.message_attempts), "integer", instance=kept),
+        _static(
+            *(comm, "MessageAttemptInterval", f"{csms.message_attempt_interval_s:.0f}", "integer"),
+            instance=kept,
+            unit="s",
+        ),
+        _static(comm, "RetryBackOffWaitMinimum", f"{csms.retry_wait_minimum_s:.0f}", "integer", unit="s"),
+        _static(comm, "RetryBackOffRandomRange", f"{csms.retry_random_range_s:.0f}", "integer", unit="s"),
+        _static(comm, "RetryBackOffRepeatTimes", str(csms.retry_repeat_times), "integer"),
+        _static(comm, "NetworkConfigurationPriority", "1", "SequenceList", values="1"),
+        _static(comm, "NetworkProfileConnectionAttempts", "0", "integer"),
+        _static(comm, "OfflineThreshold", "0", "integer", unit="s"),
+        _static("SecurityCtrlr", "SecurityProfile", str(security), "integer"),
+        _static("SecurityCtrlr", "CertificateEntries", "0", "integer"),
+        _static("SecurityCtrlr", "OrganizationName", ""),
+        _static("TxCtrlr", "StopTxOnInvalidId", str(csms.stop_tx_on_invalid_id).lower(), "boolean"),
+    ]
+
+
+def meter_variables(meter: Mapping[str, str]) -> list[Variable]:
+    """What the unit says of its meter when it boots: custom variables of FiscalMetering."""
+    return [_static("FiscalMetering", name[:1].upper() + name[1:], value) for name, value in meter.items()]
 
 
 def _connector_variables(profile: ChargerProfile, number: int, status: str) -> list[Variable]:

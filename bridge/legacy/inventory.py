@@ -64,6 +64,8 @@ def static_variables(unit: UnitRecord) -> list[Variable]:
     return [
         *model.static_variables(unit.profile, statuses, problems, rfc3339(unit.clock().utc_ms)),
         *model.smart_charging_variables(profiles.abilities, len(profiles)),
+        *model.link_variables(unit.csms),
+        *model.meter_variables(unit.meter),
     ]
 
 

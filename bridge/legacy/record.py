@@ -19,7 +19,7 @@ from bridge.legacy.transactions import Shelf, Transaction, Transactions
 from bridge.legacy.up import ConnectorState, id_token
 from bridge.ocpp201.rpc import CallError, Outcome, Payload
 from bridge.ocpp201.smart_charging import SmartCharging
-from bridge.settings import ChargerEntry, ChargerProfile
+from bridge.settings import ChargerEntry, ChargerProfile, Csms
 
 ROOM: Final = "units"
 TOKENS: Final = "id_tokens"
@@ -60,6 +60,7 @@ class UnitRecord:
 
     `post` sends a request of the dialect to the unit, `forward` one of OCPP 2.0.1 to the CSMS. `connectors` is what the
     unit last said of each; `meter_values` are the last samples by connector with the monotonic time they came at.
+    `meter` is what it says of its meter when it boots, `csms` how the bridge is linked to the CSMS.
     `has_queued` says whether messages of a transaction (None: any) still wait for the CSMS.
     """
 
@@ -86,6 +87,8 @@ class UnitRecord:
         self.boot: Call | None = None
         self.boot_accepted = False
         self.sampling_problem: str | None = None
+        self.meter: dict[str, str] = {}
+        self.csms = Csms()
         self.has_queued: Callable[[str | None], bool] = lambda _transaction_id: False
         self._shelf: Shelf = transactions.shelf
         self._tokens = _Tokens(self._shelf, self.serial)

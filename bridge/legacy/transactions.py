@@ -211,12 +211,16 @@ class Transactions:
         serial = transaction.serial
         self._known[serial, transaction.number] = transaction
         self._by_start[serial, transaction.start_key] = transaction
-        still_open = [each for each in self._open.get(serial, ()) if each is not transaction]
-        self._open[serial] = still_open if transaction.ended else [*still_open, transaction]
+        running = self._open.setdefault(serial, [])
         if not transaction.ended:
+            if transaction not in running:
+                running.append(transaction)
             return
+        if transaction in running:
+            running.remove(transaction)
         ended = self._ended.setdefault(serial, deque())
-        ended.append(transaction)
+        if transaction not in ended:
+            ended.append(transaction)
         if len(ended) > ENDED_KEPT:
             self._forget(ended.popleft())
 

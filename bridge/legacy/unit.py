@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Mapping
+from decimal import Decimal
 from functools import partial
 from typing import Any, Final, TypeAlias
 
@@ -25,7 +26,7 @@ from bridge.core.quantities import Now
 from bridge.legacy import down, inventory, operations, orders, services, up
 from bridge.legacy.dialects import OCPP15, Dialect, DialectSchemas, Unreadable, instant, read
 from bridge.legacy.quarantine import Quarantine
-from bridge.legacy.readings import meter_readings
+from bridge.legacy.readings import MeterReading, ReadingSet, meter_readings
 from bridge.legacy.record import UnitRecord
 from bridge.legacy.transactions import Transaction, Transactions
 from bridge.legacy.up import Untranslatable
@@ -368,6 +369,9 @@ class Unit:
         if response["status"] == "Accepted":
             self._booted, self._active = True, False
             self.record.boot, self.record.boot_accepted = call, True
+            self.record.meter = {
+                name: message[name] for name in ("meterType", "meterSerialNumber") if message.get(name)
+            }
             self._newest.clear()
             station = call.payload["chargingStation"]
             firmware = station.get("firmwareVersion", self._hello_version)
@@ -504,6 +508,15 @@ class Unit:
         if self._entry.profile.sampling.meter == "session":
             transaction.base_wh = self.record.pending.registers_wh.get(str(transaction.connector or 1), 0)
 
+    def _follow_register(self, transaction: Transaction, sets: list[ReadingSet]) -> None:
+        """Keep how far the register has come, so that it never runs backwards, whatever becomes of the session."""
+        registers_wh, connector = self.record.pending.registers_wh, str(transaction.connector or 1)
+        energies = [int(each.value) for found in sets for each in found.readings if each.measurand == up.REGISTER]
+        reached_wh = max([registers_wh.get(connector, 0), *energies])
+        if reached_wh != registers_wh.get(connector):
+            registers_wh[connector] = reached_wh
+            self.record.save()
+
     def _meter_values(self, message: Payload) -> Payload | Deferred:
         received_ms = self._clock().utc_ms
         readings = meter_readings(message["values"])
@@ -514,6 +527,8 @@ class Unit:
         sets = readings.sets
         if self._entry.profile.sampling.meter == "session":
             sets = up.with_register(sets, None if transaction is None else transaction.base_wh)
+            if transaction is not None:
+                self._follow_register(transaction, sets)
         if transaction is None:
             calls = up.meter_values(sets, connector, received_ms)
         else:
@@ -573,9 +588,8 @@ class Unit:
         sets = readings.sets
         if transaction.base_wh is not None:
             sets = up.with_register(sets, transaction.base_wh)
-            reached_wh = transaction.base_wh + max(message.get("meterStop", 0), 0)
-            self.record.pending.registers_wh[str(transaction.connector or 1)] = reached_wh
-            self.record.save()
+            stop_wh = Decimal(transaction.base_wh + max(message.get("meterStop", 0), 0))
+            self._follow_register(transaction, [*sets, ReadingSet(None, (MeterReading(stop_wh),))])
         call = up.transaction_ended(self._dialect, message, sets, transaction, token, seq_no, received_ms)
         answer = self._ask(
             call if is_known else up.recovered_ended(call),

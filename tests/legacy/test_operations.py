@@ -216,7 +216,7 @@ CASES: dict[str, list[Case]] = {
         Case(put("1", KEY, attributeType="MaxSet"), answer={"attributeStatus": ["NotSupportedAttributeType"]}),
     ],
     "GetBaseReport": [
-        Case({"requestId": 1, "reportBase": "FullInventory"}, [("GetConfiguration", {})], told=["NotifyReport"] * 3),
+        Case({"requestId": 1, "reportBase": "FullInventory"}, [("GetConfiguration", {})], told=["NotifyReport"] * 4),
         Case(
             {"requestId": 1, "reportBase": "ConfigurationInventory"}, [("GetConfiguration", {})], told=["NotifyReport"]
         ),

@@ -392,3 +392,38 @@ async def test_samples_too_old_are_no_current_information() -> None:
         assert "meterValue" not in events(bench)[-1]
         assert events(bench)[-1]["transactionInfo"]["chargingState"] == "Charging"
         assert [event["seqNo"] for event in events(bench)] == [0, 1, 2]
+
+
+async def test_a_register_of_the_bridge_never_runs_backwards_though_a_session_is_never_stopped() -> None:
+    said = {"timestamp": NOW, "values": [{"value": "700", "unit": "Wh"}]}
+    async with running(made("novac-duo")) as bench:
+        async with bench.unit() as unit:
+            await booted(unit)
+            number = await start(unit, meterStart=0)
+            await unit.call("MeterValues", {"connectorId": 1, "transactionId": number, "values": [said]})
+        async with bench.unit() as unit:
+            await booted(unit)
+            await start(unit, meterStart=0, timestamp="2026-09-01T10:05:00Z")
+        begun = events(bench)[-1]
+        assert begun["eventType"] == "Started"
+        assert begun["meterValue"][0]["sampledValue"][0]["value"] == 700
+
+
+async def test_the_device_model_tells_of_the_link_and_of_the_meter() -> None:
+    def asked(component: str, variable: str, **instance: str) -> Payload:
+        return {"component": {"name": component}, "variable": {"name": variable, **instance}}
+
+    async with running() as bench, bench.unit() as unit:
+        unit.obey()
+        await unit.call("BootNotification", {**BOOT, "meterSerialNumber": "M-77"})
+        items = [
+            asked("FiscalMetering", "MeterSerialNumber"),
+            asked("OCPPCommCtrlr", "MessageAttempts", instance="TransactionEvent"),
+            asked("securityctrlr", "securityprofile"),
+            asked("TxCtrlr", "TxStartPoint"),
+        ]
+        answer = await bench.ask("GetVariables", {"getVariableData": items})
+        values = [each["attributeValue"] for each in answer["getVariableResult"]]
+        assert values == ["M-77", "3", "1", "PowerPathClosed"]
+        assert {each["attributeType"] for each in answer["getVariableResult"]} == {"Actual"}
+        assert unit.asked == []
