@@ -166,6 +166,7 @@ class App:
             of_unit["observe"] = self.trace.observer(entry.serial, UNIT)
             made = Unit(websocket, entry, central, transactions, quarantine, submit, system_clock, **of_unit)
             self._units[entry.serial] = made
+            made.record.csms = settings.csms
             if upstream is not None:
                 made.record.has_queued = partial(upstream.has_queued, entry.serial)
             return made
