@@ -98,7 +98,7 @@ async def listening(
     connection_class: type[ServerConnection] = ServerConnection,
     more_sessions: dict[str, MakeSession] | None = None,
     call_timeout_s: float = 10.0,
-    **limits: int,
+    **limits: Any,
 ) -> AsyncIterator[Listening]:
     world = Listening()
     central_system = CentralSystem(frozenset(), clock)

@@ -33,6 +33,9 @@ class Silent:
     async def serve(self) -> None:
         await self._websocket.wait_closed()
 
+    def set_floor(self, effect: object) -> None:
+        raise NotImplementedError
+
     def set_limit(self, effect: object) -> None:
         raise NotImplementedError
 
