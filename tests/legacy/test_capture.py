@@ -82,7 +82,7 @@ def test_a_read_only_key_cannot_be_the_limit() -> None:
     assert "MaxChargingPowerW for the limit is read-only" in report.not_understood
 
 
-def test_repairs_are_named() -> None:
+def test_what_was_repaired_is_said_with_the_message() -> None:
     report = checked([[2, "1", "StatusNotification", {"status": "available", "colour": "red"}]])
     assert any("colour unknown" in line and "connectorId taken as 1" in line for line in report.understood)
 
