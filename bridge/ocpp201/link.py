@@ -106,6 +106,7 @@ class Link:
         self._session: Below | None = None
         self._task: asyncio.Task[None] | None = None
         self._closing: asyncio.Task[None] | None = None
+        self._closed = False
         self._rpc: Rpc | None = None
         self._proven = False
         self._timers: dict[str, asyncio.TimerHandle] = {}
@@ -158,12 +159,13 @@ class Link:
 
     def wanted(self) -> None:
         """Dial if nobody does, or go on sending."""
-        if self._task is None:
+        if self._task is None and not self._closed:
             self._task = self._loop.create_task(self._keep_connected())
         self._pump()
 
     async def close(self) -> None:
         """End the connection and dial no more."""
+        self._closed = True
         for name in list(self._timers):
             self._cancel(name)
         if self._task is not None:

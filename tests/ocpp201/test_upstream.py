@@ -369,6 +369,18 @@ async def test_a_letter_goes_up_in_the_octets_it_came_in(tmp_path: Path) -> None
         assert any(frame.endswith(text + "]") for frame in frames)
 
 
+async def test_a_letter_kept_while_the_service_stops_waits_for_the_next_one(tmp_path: Path) -> None:
+    async with world(tmp_path) as both:
+        await both.booted()
+        await both.upstream.close()
+        both.say("TransactionEvent", event(0, "Started"))
+        both.group.flush()
+        await asyncio.sleep(0.05)
+        assert both.outbox.waiting(SERIAL) == 1
+        assert not both.csms.connected
+        assert both.events() == []
+
+
 def test_only_the_flag_is_written_into_a_letter_that_goes_offline() -> None:
     text = b'{"seqNo":1,"meterValue":[{"value":12.10,"x":1e2}],"offline":false}'
     assert with_offline(text) == b'{"seqNo":1,"meterValue":[{"value":12.10,"x":1e2}],"offline":true}'
