@@ -243,8 +243,8 @@ class Rpc:
     `rate_per_s` frames with a `burst`, beyond which reading pauses; the last `remembered_calls` answers, given again to
     a repeated call; at most `max_unsolicited` unsolicited answers a minute, then the connection is closed; at most
     `max_refused` frames a minute are complained about. `codes` spells the codes of CALLERRORs otherwise, for dialects
-    that do. `on_refused` is shown every frame that was refused, whole; `observe` is told of every other message: its
-    way (Rx or Tx), whether it is a call, its id, action and content.
+    that do. `on_refused` is shown every frame that was refused, whole; `observe` is told of every message: its way
+    (Rx or Tx), whether it is a call, its id, action and content, of a refused frame the error.
     """
 
     def __init__(
@@ -516,6 +516,7 @@ class Rpc:
         that cannot read each other must not talk for ever.
         """
         self.counts.refused += 1
+        self._tell("Rx", message_id or UNREADABLE_ID, f"frame of {len(frame)} bytes", error)
         if self._on_refused is not None:
             self._on_refused(frame, error)
         if self._refused.count() <= self._max_refused:

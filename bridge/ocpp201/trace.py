@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, TypeAlias
+
+import msgspec
 
 from bridge.core.quantities import Now
 from bridge.ocpp201.rpc import CallError, Payload
@@ -132,7 +133,7 @@ class Trace:
 
 def shown_text(payload: Payload) -> str:
     """A payload as compact JSON without its secrets, cut where it is long."""
-    text = json.dumps(masked(payload), separators=(",", ":"), ensure_ascii=False, default=str)
+    text = msgspec.json.encode(masked(payload), enc_hook=str).decode()
     return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}… {len(text)} characters"
 
 

@@ -71,6 +71,12 @@ def test_a_refusal_is_marked_as_one() -> None:
     assert list(trace.since())[-1].line().endswith('Tx CSMS ! CostUpdated {"code":"NotSupported","description":"no"}')
 
 
+def test_a_frame_that_was_refused_is_shown_as_one() -> None:
+    trace = Trace(Clock())
+    trace.observer("A", UNIT)("Rx", False, "-1", "frame of 7 bytes", CallError("RpcFrameworkError", "not an array"))
+    assert "Rx unit ! frame of 7 bytes" in trace.lines()[1][0]
+
+
 def test_memory_is_bounded_whatever_is_said() -> None:
     trace = Trace(Clock(), kept=10)
     observe = trace.observer("A", UNIT)
