@@ -133,11 +133,13 @@ class Engine:
         batch, self._waiting = self._waiting, []
         if batch:
             self._process(batch)
-        if not self._broken and self.due(now := self._clock()):
+        deadline, now = self.next_deadline(), self._clock()
+        if not self._broken and deadline is not None and deadline <= now.monotonic_ms:
             self._process([(Woke(), now)])
+            deadline = self.next_deadline()
         if self._since_snapshot >= SNAPSHOT_EVERY:
             self.snapshot()
-        self._wake_at(self.next_deadline())
+        self._wake_at(deadline)
 
     def due(self, now: Now) -> bool:
         """Whether the site wants to be woken now."""

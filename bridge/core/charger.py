@@ -24,6 +24,8 @@ SAMPLES_TO_KNOW_DEMAND = 3  # a vehicle takes its time to follow a new grant
 class Measurand(Enum):
     """What a charger's meter tells, by the field of `MeterSampled` that carries it."""
 
+    __hash__ = object.__hash__  # looked up with every sample
+
     POWER = "power_w"
     VOLTAGE = "voltage_mv"
     CURRENT = "current_ma"
@@ -111,7 +113,7 @@ class Charger:
         if plan.out_of_service:
             return 0
         hardware_w = max(plan.maximum_w, self.highest_w)
-        leaving_w = max((leaving.limit_w for leaving in self.leaving), default=0)
+        leaving_w = max(leaving.limit_w for leaving in self.leaving) if self.leaving else 0
         in_flight_w = self.in_flight.limit_w if self.in_flight is not None and not self.in_flight.is_floor else 0
         if self._trusted(plan) and not self.disobeys and not self.refused:
             settled_w = self._told_w(plan)
@@ -261,17 +263,19 @@ class Charger:
         return brought
 
     def _judge(self, power_w: Watts, plan: ChargerPlan) -> None:
-        allowed_w = plan.maximum_w
+        allowed_w, proves = plan.maximum_w, False
         if self._trusted(plan):
             in_flight_w = self.in_flight.limit_w if self.in_flight is not None else 0
             leaving_w = max((leaving.limit_w for leaving in self.leaving), default=0)
             allowed_w = max(self._told_w(plan), in_flight_w, leaving_w)
+            # Drawing what may still be leaving is no disobedience, and no sign of obedience either.
+            proves = power_w <= self._told_w(plan) + plan.tolerance_w
         if power_w > allowed_w + plan.tolerance_w:
             self.violations, self.proofs = self.violations + 1, 0
             self.highest_w = max(self.highest_w, power_w)
             self.disobeys = self.disobeys or self.violations >= VIOLATIONS_TO_DISTRUST
             return
-        self.violations, self.proofs = 0, self.proofs + 1
+        self.violations, self.proofs = 0, self.proofs + 1 if proves else 0
         if self.proofs >= PROOFS_TO_TRUST:
             self.disobeys, self.highest_w = False, 0
 

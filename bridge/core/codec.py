@@ -14,6 +14,8 @@ from bridge.core.messages import Event
 from bridge.core.quantities import Now
 
 EVENTS: dict[str, type[Any]] = {kind.__name__: kind for kind in get_args(messages.Event)}
+_PLAIN = frozenset({str, int, float, bool})
+_ENCODER = json.JSONEncoder(separators=(",", ":"))
 _NAMES: dict[Any, tuple[str, ...]] = {}
 _DECODERS: dict[Any, Callable[[Any], Any]] = {}
 
@@ -21,8 +23,11 @@ _DECODERS: dict[Any, Callable[[Any], Any]] = {}
 def record(event: Event, now: Now) -> str:
     """One journal record: name, both clocks, then the fields in order. Floats keep NaN and infinities as JSON5 does."""
     kind: Any = type(event)
-    values = [pack(getattr(event, name)) for name in _names(kind)]
-    return json.dumps([kind.__name__, now.monotonic_ms, now.utc_ms, *values], separators=(",", ":"))
+    values = [
+        value if (value := getattr(event, name)) is None or type(value) in _PLAIN else pack(value)
+        for name in _names(kind)
+    ]
+    return _ENCODER.encode([kind.__name__, now.monotonic_ms, now.utc_ms, *values])
 
 
 def replayed(text: str) -> tuple[Event, Now]:
@@ -37,10 +42,10 @@ def replayed(text: str) -> tuple[Event, Now]:
 
 def pack(value: Any) -> Any:
     """A value as JSON data: dataclasses become lists in field order, enums their values, dicts lists of pairs."""
+    if value is None or type(value) in _PLAIN:
+        return value
     if isinstance(value, Enum):
         return value.value
-    if value is None or isinstance(value, (str, int, float)):
-        return value
     if isinstance(value, dict):
         return [[pack(key), pack(item)] for key, item in value.items()]
     kind: Any = type(value)

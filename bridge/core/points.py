@@ -55,6 +55,8 @@ class Quality(IntFlag):
 class Signal(Enum):
     """What a point means to the core; the DSO profile decides where it stands and how it is encoded."""
 
+    __hash__ = object.__hash__  # looked up with every value that is shown
+
     LIMIT_SETPOINT = "limit_setpoint"
     LIMIT_ENABLE = "limit_enable"
     EMERGENCY_STOP = "emergency_stop"

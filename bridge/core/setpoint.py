@@ -54,8 +54,11 @@ class Commanded:
 
     def without_ended(self, now_ms: Millis) -> Commanded:
         """This, without the setpoints whose end has come."""
+        end_ms = self.next_end_ms()
+        if end_ms is None or end_ms > now_ms:
+            return self
         alive = tuple((group, setpoint) for group, setpoint in self.by_group if not _ended(setpoint, now_ms))
-        return self if len(alive) == len(self.by_group) else replace(self, by_group=alive)
+        return replace(self, by_group=alive)
 
     def shifted(self, offset_ms: Millis) -> Commanded:
         """This, on a monotonic clock that began anew."""
@@ -67,7 +70,11 @@ class Commanded:
 
     def next_end_ms(self) -> Millis | None:
         """When the next setpoint ends by itself."""
-        return min((setpoint.ends_ms for _, setpoint in self.by_group if setpoint.ends_ms is not None), default=None)
+        next_ms = None
+        for _, setpoint in self.by_group:
+            if setpoint.ends_ms is not None and (next_ms is None or setpoint.ends_ms < next_ms):
+                next_ms = setpoint.ends_ms
+        return next_ms
 
     def limits(self, plan: Plan) -> list[Limit]:
         """The limits that follow, without emergency stop, while the link supervision trusts them."""
