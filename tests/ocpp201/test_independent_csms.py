@@ -18,6 +18,7 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.typing import Subprotocol
 
 from bridge.core.messages import ChargerBooted, Event, LimitAnswered, MeterSampled, SetLimit
+from bridge.lab.csms import Csms as LabCsms
 from bridge.ocpp201.central_system import CentralSystem
 from bridge.ocpp201.rpc import WebSocket
 from bridge.ocpp201.server import Server
@@ -201,3 +202,31 @@ async def test_requests_of_an_independent_csms_reach_the_station_but_for_what_th
         accepted = await csms.call(call.SetChargingProfile(0, maximum), suppress=False)
         assert accepted.status == "Accepted"
         assert station.limits_w == [11_000]
+
+
+async def test_a_native_station_goes_on_while_the_csms_is_away_and_its_events_arrive_later(tmp_path: Path) -> None:
+    above = LabCsms(serials=[SERIAL])
+    await above.open()
+    between = Between(tmp_path, above.port)
+    await between.server.open()
+    url = f"ws://127.0.0.1:{between.server.port}/{SERIAL}"
+    try:
+        async with connect(url, subprotocols=[Subprotocol("ocpp2.0.1")]) as websocket:
+            station = MoreIndependentStation(SERIAL, websocket)
+            running = asyncio.create_task(station.start())
+            assert (await station.call(boot(), suppress=False)).status == "Accepted"
+            await above.close()
+            for number, kind in enumerate(["Started", "Updated", "Ended"]):
+                said = await station.call(transaction_event(kind, number, 7_200.5), suppress=False)
+                assert said.id_token_info["status"] == "Accepted"
+            await above.open()
+            await eventually(lambda: between.outbox.depth() == 0)
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+        taken = [told.payload for told in above.told if "seqNo" in told.payload and isinstance(told.answer, dict)]
+        assert [(event["seqNo"], event["offline"]) for event in taken] == [(0, True), (1, True), (2, True)]
+    finally:
+        await between.server.close()
+        await between.upstream.close()
+        await above.close()
+        between.database.close()
