@@ -180,6 +180,20 @@ def test_a_unit_that_obeys_again_is_believed_after_two_samples(bench: Make) -> N
     assert not site.site.chargers[A].disobeys
 
 
+def test_a_liar_is_not_believed_for_what_it_may_still_draw_while_it_reacts(bench: Make) -> None:
+    """The small order on its way back to trust leaves its maximum in force for a while: that proves nothing."""
+    site = bench(2, capacity_w=70_000, at_start_w=40_000)
+    site.connect(A, B)
+    liar = site.site.chargers[A]
+    lies = [MeterSampled(A, site.utc_ms, power_w=45_000)] * 2
+    site.answer(site.tell(*lies))
+    assert liar.grant_w == liar.target_w == 6_000
+    for _ in range(10):
+        site.answer(site.tell(*lies))
+        assert liar.disobeys
+        site.wait(0.5)
+
+
 def test_a_charger_out_of_service_counts_nothing_and_gets_nothing() -> None:
     site = Bench(site_plan(charger_plan(0, out_of_service=True), charger_plan(1)))
     assert site.site.ledger.total_w == 50_000
