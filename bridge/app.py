@@ -26,11 +26,13 @@ from bridge.core.messages import (
 )
 from bridge.core.status import describe
 from bridge.engine import Engine
+from bridge.iec104.admission import Caps
 from bridge.iec104.c104_stack import C104Stack
 from bridge.iec104.event_buffer import MEASURED_TYPES
 from bridge.iec104.listener import Listener
 from bridge.iec104.outstation import OutstationPlan, RedundancyGroup
 from bridge.iec104.scans import Flutter
+from bridge.iec104.security import TlsPlan
 from bridge.legacy.dialects import OCPP15, Dialect
 from bridge.legacy.hello import hello_connection
 from bridge.legacy.ocpp16 import OCPP16
@@ -107,8 +109,8 @@ class App:
             t1_s=dso.timers.t1_s,
             t2_s=dso.timers.t2_s,
             t3_s=dso.timers.t3_s,
-            max_connections=limits.connections,
-            start_stop_per_minute=limits.start_stop_per_minute,
+            caps=Caps(**limits.model_dump()),
+            tls=None if wanted.tls is None else TlsPlan(**dict(wanted.tls)),
             groups=tuple(
                 RedundancyGroup(group.name, frozenset(group.addresses), frozenset(group.fingerprints))
                 for group in wanted.groups
