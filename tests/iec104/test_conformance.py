@@ -1,0 +1,61 @@
+"""The conformance suite against both of our stacks; every frame they send is read by a decoder that is not ours."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from scapy.contrib.scada.iec104 import IEC104_APDU
+
+from tests.iec104.conformance import CASES, KNOWN_FAILURES, STACKS, Station, station
+
+TABLE = Path(__file__).parent.parent.parent / "docs" / "iec104-conformance.md"
+
+FILE_TRANSFER = 119  # scapy does not look into a refused type from here on
+
+
+def judged(under_test: Station) -> None:
+    """Every frame of the station means to scapy what it is, to the last octet."""
+    decoder: Any = IEC104_APDU
+    for frame in (frame for master in under_test.masters for frame in master.octets):
+        packet = decoder.dispatch_hook(frame)(frame)
+        assert bytes(packet) == frame
+        is_mirrored_whole = not frame[2] & 1 and frame[6] > FILE_TRANSFER
+        assert is_mirrored_whole or not packet.haslayer("Raw"), frame.hex()
+
+
+async def run(stack: str, name: str) -> None:
+    async with station(stack, chargers=10_000 if "20000" in name else 2) as under_test, asyncio.timeout(30):
+        await CASES[name](under_test)
+        if "20000" not in name:
+            judged(under_test)
+
+
+@pytest.mark.parametrize("name", CASES)
+async def test_our_own_stack_conforms_without_exception(name: str) -> None:
+    await run("native", name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(set(CASES) - set(KNOWN_FAILURES["c104"])))
+async def test_the_stack_on_c104_conforms_where_it_is_not_known_to_fail(name: str) -> None:
+    await run("c104", name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(KNOWN_FAILURES["c104"]))
+async def test_the_stack_on_c104_still_fails_what_it_is_known_to_fail(name: str) -> None:
+    with pytest.raises((AssertionError, OSError, EOFError, TimeoutError, IndexError)):
+        await run("c104", name)
+
+
+def test_the_published_table_has_every_case_and_what_each_stack_does() -> None:
+    rows = re.findall(r"^\| ([a-z0-9].*?) \| (.*?) \| (.*?) \|$", TABLE.read_text(encoding="utf-8"), re.MULTILINE)
+    published = {name.replace(" ", "_"): cells for name, *cells in rows if name != "case"}
+    assert list(published) == list(CASES)
+    for name, cells in published.items():
+        for stack, cell in zip(STACKS, cells, strict=True):
+            assert cell.startswith("**no**") is (name in KNOWN_FAILURES[stack]), f"{stack} {name}"
