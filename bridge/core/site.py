@@ -52,6 +52,8 @@ from bridge.core.quantities import Millis, Now, Watts
 from bridge.core.setpoint import Commanded, decide, switched_w, tag_problem
 from bridge.core.telemetry import Image, SitePower, readings_changed
 
+SHARES_PER_MS = 5  # of how many chargers, at most: what single chargers change is shared out no more often than that
+ORDERS_PER_MS = 50  # of how many chargers, at most: answers that arrive together are settled together
 REALLOCATE_MS = 5_000  # what a changed demand waits for, so that not every sample shares out anew
 SIGNIFICANT_PERCENT = 10
 RAMP_STEP_MS = 1_000
@@ -100,6 +102,9 @@ class Site:
     orders: int = 0
     journal_lost: bool = False
     unsettled_ms: Millis | None = None
+    unshared_ms: Millis | None = None
+    settled_ms: Millis = 0
+    shared_ms: Millis = 0
     looks: list[tuple[Millis, str]] = field(default_factory=list)
     plans: dict[str, ChargerPlan] = field(default_factory=dict)
     in_service: int = 0
@@ -288,12 +293,12 @@ def _charger_spoke(
             if charger.active == event.active:
                 return
             charger.active, charger.demand_w = event.active, None
-            _unsettle(site, now.monotonic_ms)
+            _unsettle_soon(site, now)
         case WishChanged():
             if charger.wish_w == event.limit_w:
                 return
             charger.wish_w = event.limit_w
-            _unsettle(site, now.monotonic_ms)
+            _unsettle_soon(site, now)
     _charger_changed(site, charger, now, effects)
 
 
@@ -315,7 +320,7 @@ def _charger_came_or_went(
     effects += readings_changed(site.image, site.plan.points, plan.index, charger, list(charger.readings), now.utc_ms)
     _charger_changed(site, charger, now, effects)
     _show_charger(site, charger, now, effects)
-    _unsettle(site, now.monotonic_ms)
+    _unsettle_soon(site, now)
 
 
 def _charger_changed(site: Site, charger: Charger, now: Now, effects: list[Effect]) -> None:
@@ -324,7 +329,9 @@ def _charger_changed(site: Site, charger: Charger, now: Now, effects: list[Effec
     worst_w, settled = charger.worst_w, charger.settled(plan)
     site.ledger.assess(charger, plan)
     if charger.worst_w != worst_w or not settled:
-        _unsettle(site, now.monotonic_ms)
+        _unsettle_soon(site, now)
+    if site.awaiting is not None and site.ledger.total_w <= site.limit.power_w:
+        site.unsettled_ms = now.monotonic_ms
     (site.at_worst.add if charger.at_worst(plan) else site.at_worst.discard)(charger.serial)
     wanted_w, was_w = charger.wanted_w(plan), charger.demand_w
     if was_w is None or abs(wanted_w - was_w) * 100 > SIGNIFICANT_PERCENT * was_w:
@@ -378,7 +385,8 @@ def _started(site: Site, event: Started, now: Now, effects: list[Effect]) -> Non
         effects += readings_changed(site.image, event.plan.points, plan.index, charger, everything, None)
         _show_charger(site, charger, now, effects)
     _show_setpoint(site, now, effects)
-    site.unsettled_ms = now.monotonic_ms
+    site.settled_ms, site.shared_ms, site.unshared_ms = 0, 0, None
+    _unsettle(site, now.monotonic_ms)
     _let_time_pass(site, now, effects)
     site.limit = _limit_in_force(site)
     effects.append(LimitChanged(site.limit.power_w, site.limit.source.value))
@@ -399,8 +407,22 @@ def _rebase(site: Site, boot_id: str, now: Now) -> tuple[Millis, bool]:
 
 
 def _unsettle(site: Site, at_ms: Millis) -> None:
-    if site.unsettled_ms is None or at_ms < site.unsettled_ms:
-        site.unsettled_ms = at_ms
+    """Take the limit and share it out anew at that time: a changed limit waits for nothing."""
+    site.unshared_ms = at_ms if site.unshared_ms is None else min(site.unshared_ms, at_ms)
+    site.unsettled_ms = at_ms if site.unsettled_ms is None else min(site.unsettled_ms, at_ms)
+
+
+def _unsettle_soon(site: Site, now: Now) -> None:
+    """The same for what a single charger changed: at once, unless that was done a moment ago for another.
+
+    Both cost as much as there are chargers. Thousands that come back within seconds would otherwise have everything
+    shared out, and everybody told, thousands of times. Orders that need no other shares wait less.
+    """
+    chargers, now_ms = len(site.chargers), now.monotonic_ms
+    _unsettle(site, max(now_ms, site.shared_ms + chargers // SHARES_PER_MS))
+    orders_ms = max(now_ms, site.settled_ms + chargers // ORDERS_PER_MS)
+    if site.unsettled_ms is None or orders_ms < site.unsettled_ms:
+        site.unsettled_ms = orders_ms
 
 
 def _limit_in_force(site: Site) -> Limit:
@@ -421,12 +443,17 @@ def _limit_in_force(site: Site) -> Limit:
 
 def _settle(site: Site, now: Now, effects: list[Effect]) -> None:
     """Take the limit, share it out, order cuts at once and raises into proven room, and say what is true then."""
-    site.unsettled_ms = None
     limit = _limit_in_force(site)
+    shares = limit != site.limit or (site.unshared_ms is not None and site.unshared_ms <= now.monotonic_ms)
     if limit != site.limit:
         site.limit, site.ramp_ms = limit, now.monotonic_ms
         effects.append(LimitChanged(limit.power_w, limit.source.value))
-    _share_out(site, now)
+    site.settled_ms = now.monotonic_ms
+    if shares:
+        site.shared_ms, site.unshared_ms = now.monotonic_ms, None
+    site.unsettled_ms = site.unshared_ms
+    if shares:
+        _share_out(site, now)
     _order(site, now, effects)
     assert site.ledger.total_w == recount_w(site.chargers.values(), site.plans), "the ledger lost count"
     # An accepted setpoint that is switched off, or of a group that does not decide, is in force only by chance.
@@ -486,7 +513,7 @@ def _ramped(site: Site, now: Now) -> Watts:
 
 
 def _order(site: Site, now: Now, effects: list[Effect]) -> None:
-    later_ms = site.unsettled_ms
+    later_ms = site.unsettled_ms, site.unshared_ms
     for charger in site.chargers.values():
         plan = site.plans[charger.serial]
         if not charger.connected or charger.settled(plan) or charger.waits:
@@ -505,7 +532,7 @@ def _order(site: Site, now: Now, effects: list[Effect]) -> None:
         else:
             effects.append(SetLimit(charger.serial, order.number, target_w, order.way, plan.lease_ms))
         _charger_changed(site, charger, now, effects)
-    site.unsettled_ms = later_ms
+    site.unsettled_ms, site.unshared_ms = later_ms
 
 
 def last_orders(site: Site) -> list[SetLimit]:
