@@ -327,12 +327,15 @@ def _charger_changed(site: Site, charger: Charger, now: Now, effects: list[Effec
     """Follow a change of one charger at a cost that does not grow with their number."""
     plan = site.plans[charger.serial]
     worst_w, settled = charger.worst_w, charger.settled(plan)
+    was_within = site.ledger.total_w <= site.limit.power_w
     site.ledger.assess(charger, plan)
-    if charger.worst_w != worst_w or not settled:
+    at_worst = charger.at_worst(plan)
+    if charger.worst_w != worst_w or not settled or at_worst != (charger.serial in site.at_worst):
         _unsettle_soon(site, now)
-    if site.awaiting is not None and site.ledger.total_w <= site.limit.power_w:
-        site.unsettled_ms = now.monotonic_ms
-    (site.at_worst.add if charger.at_worst(plan) else site.at_worst.discard)(charger.serial)
+    is_within = site.ledger.total_w <= site.limit.power_w
+    if is_within != was_within or (site.awaiting is not None and is_within):
+        site.unsettled_ms = now.monotonic_ms  # what is said of the limit is true at any moment
+    (site.at_worst.add if at_worst else site.at_worst.discard)(charger.serial)
     wanted_w, was_w = charger.wanted_w(plan), charger.demand_w
     if was_w is None or abs(wanted_w - was_w) * 100 > SIGNIFICANT_PERCENT * was_w:
         charger.demand_w = wanted_w

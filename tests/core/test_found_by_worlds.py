@@ -19,6 +19,7 @@ from bridge.core.messages import (
     WishChanged,
 )
 from bridge.core.plan import Offline
+from bridge.core.points import Signal
 from tests.core.bench import Bench, charger_plan, of, site_plan
 
 LEASE = {"lease_ms": 120_000, "floor_w": 3_000, "reaction_ms": 5_000}
@@ -155,3 +156,28 @@ def test_a_ramp_goes_on_after_a_reboot_of_the_machine() -> None:
     bench.connect("S4-0000")
     bench.wait(5)
     assert bench.site.chargers["S4-0000"].target_w == 20_000
+
+
+def test_a_charger_that_accepts_after_a_refusal_is_given_its_share_at_once() -> None:
+    bench = Bench(site_plan(charger_plan(0), charger_plan(1, offline=Offline.NAMEPLATE)))
+    bench.link_up()
+    bench.setpoint(20_000.0)
+    bench.answer(bench.tell(ChargerConnected("S4-0000")), Answer.REFUSED)
+    effects = bench.wait(3)
+    assert [order.limit_w for order in of(SetLimit, effects)] == [6_000], "its way back to trust"
+    effects = bench.answer(effects) + bench.wait(0.1)
+    assert [order.limit_w for order in of(SetLimit, effects)] == [0], "the unreachable one leaves nothing for it"
+
+
+def test_a_large_site_never_says_for_a_moment_that_a_limit_is_reached_which_is_not() -> None:
+    bench = Bench(site_plan(*(charger_plan(index, offline=Offline.NAMEPLATE) for index in range(60))))
+    bench.link_up()
+    serials = [plan.serial for plan in bench.plan.chargers]
+    effects = bench.tell(*(ChargerConnected(serial) for serial in serials))
+    for _ in range(20):
+        effects = bench.answer(effects) + bench.wait(3)
+    assert bench.point(Signal.LIMIT_REACHED).value
+    bench.tell(ChargerBooted(serials[0], "S4-ULTRA", "1.0"))
+    bench.tell(ChargerBooted(serials[1], "S4-ULTRA", "1.0"))
+    assert bench.site.ledger.total_w > bench.site.limit.power_w
+    assert not bench.point(Signal.LIMIT_REACHED).value
