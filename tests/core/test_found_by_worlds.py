@@ -10,6 +10,7 @@ from bridge.core.messages import (
     ChargerConnected,
     JournalLost,
     LimitAnswered,
+    SessionChanged,
     SetFloor,
     SetLimit,
     Started,
@@ -177,7 +178,7 @@ def test_a_large_site_never_says_for_a_moment_that_a_limit_is_reached_which_is_n
     for _ in range(20):
         effects = bench.answer(effects) + bench.wait(3)
     assert bench.point(Signal.LIMIT_REACHED).value
-    bench.tell(ChargerBooted(serials[0], "S4-ULTRA", "1.0"))
+    bench.tell(SessionChanged(serials[0], active=True))
     bench.tell(ChargerBooted(serials[1], "S4-ULTRA", "1.0"))
     assert bench.site.ledger.total_w > bench.site.limit.power_w
     assert not bench.point(Signal.LIMIT_REACHED).value
