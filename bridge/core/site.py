@@ -52,8 +52,11 @@ from bridge.core.quantities import Millis, Now, Watts
 from bridge.core.setpoint import Commanded, decide, switched_w, tag_problem
 from bridge.core.telemetry import Image, SitePower, readings_changed
 
-SHARES_PER_MS = 5  # of how many chargers, at most: what single chargers change is shared out no more often than that
-ORDERS_PER_MS = 50  # of how many chargers, at most: answers that arrive together are settled together
+# How long what single chargers change may be collected: a millisecond for so many chargers beyond the first few.
+A_FEW_CHARGERS = 16
+RAISES_PER_MS = 1
+CUTS_PER_MS = 5
+ORDERS_PER_MS = 50
 REALLOCATE_MS = 5_000  # what a changed demand waits for, so that not every sample shares out anew
 SIGNIFICANT_PERCENT = 10
 RAMP_STEP_MS = 1_000
@@ -418,11 +421,13 @@ def _unsettle(site: Site, at_ms: Millis) -> None:
 def _unsettle_soon(site: Site, now: Now) -> None:
     """The same for what a single charger changed: at once, unless that was done a moment ago for another.
 
-    Both cost as much as there are chargers. Thousands that come back within seconds would otherwise have everything
-    shared out, and everybody told, thousands of times. Orders that need no other shares wait less.
+    It costs as much as there are chargers. Thousands that come back within seconds would otherwise have everything
+    shared out, and everybody told, thousands of times. What lets others rise waits longest; least waits an order for
+    which no share need change.
     """
-    chargers, now_ms = len(site.chargers), now.monotonic_ms
-    _unsettle(site, max(now_ms, site.shared_ms + chargers // SHARES_PER_MS))
+    chargers, now_ms = max(0, len(site.chargers) - A_FEW_CHARGERS), now.monotonic_ms
+    per_ms = CUTS_PER_MS if site.ledger.total_w > site.limit.power_w else RAISES_PER_MS
+    _unsettle(site, max(now_ms, site.shared_ms + chargers // per_ms))
     orders_ms = max(now_ms, site.settled_ms + chargers // ORDERS_PER_MS)
     if site.unsettled_ms is None or orders_ms < site.unsettled_ms:
         site.unsettled_ms = orders_ms

@@ -30,6 +30,7 @@ PING_TIMEOUT_S: Final = 5.0
 CLOSE_TIMEOUT_S: Final = 2.0
 PROBE_TIMEOUT_S: Final = 2.0
 MAX_QUEUED_FRAMES: Final = 16
+BACKLOG: Final = 4_096  # all chargers may dial at once; a connection beyond it would wait for TCP to try again
 MAX_SWAPS_PER_MINUTE: Final = 3
 MINUTE_MS: Final = 60_000
 SPARE_CONNECTIONS: Final = 20
@@ -140,6 +141,7 @@ class Server:
             create_connection=_counted(self._connection_class, self),
             process_request=self._admit,
             select_subprotocol=self._select_subprotocol,
+            backlog=BACKLOG,
             compression=None,
             max_size=MAX_FRAME_BYTES,
             max_queue=MAX_QUEUED_FRAMES,

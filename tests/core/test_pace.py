@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bridge.core.messages import Answer, ChargerBooted, ChargerConnected, LimitAnswered, SetLimit, Terminate
+from bridge.core.messages import Answer, ChargerBooted, ChargerConnected, Effect, LimitAnswered, SetLimit, Terminate
 from tests.core.bench import Bench, charger_plan, of, site_plan
 
 CHARGERS = 400
@@ -18,10 +18,16 @@ def come_back(bench: Bench) -> list[SetLimit]:
     orders: list[SetLimit] = []
     for plan in bench.plan.chargers:
         effects = bench.tell(ChargerConnected(plan.serial), ChargerBooted(plan.serial, "S4-ULTRA", "1.0"))
-        effects += bench.wait(0.001)
-        while given := of(SetLimit, effects):
-            orders += given
-            effects = bench.answer(given)
+        orders += obey(bench, effects + bench.wait(0.001))
+    return orders
+
+
+def obey(bench: Bench, effects: list[Effect]) -> list[SetLimit]:
+    """Answer all orders, and those that follow from the answers."""
+    orders: list[SetLimit] = []
+    while given := of(SetLimit, effects):
+        orders += given
+        effects = bench.answer(given)
     return orders
 
 
@@ -35,7 +41,7 @@ def test_they_all_hold_their_shares_in_the_end() -> None:
     bench = full_bench()
     come_back(bench)
     for _ in range(10):
-        bench.answer(of(SetLimit, bench.wait(1)))
+        obey(bench, bench.wait(1))
     chargers = bench.site.chargers.values()
     assert all(charger.settled(bench.site.plans[charger.serial]) for charger in chargers)
     assert {charger.grant_w for charger in chargers} == {20_000}
@@ -56,7 +62,7 @@ def test_the_termination_does_not_wait_for_the_next_settlement() -> None:
     bench.link_up()
     come_back(bench)
     for _ in range(10):
-        bench.answer(of(SetLimit, bench.wait(1)))
+        obey(bench, bench.wait(1))
     orders = of(SetLimit, bench.setpoint(CHARGERS * 7_000.0))
     for order in orders:
         bench.tell(LimitAnswered(order.serial, order.order, Answer.ACCEPTED))
