@@ -21,6 +21,7 @@ HEADER_SIZE: Final = 6
 OBJECTS_SIZE: Final = MAXIMUM_ASDU - HEADER_SIZE
 MAXIMUM_OBJECTS: Final = 127
 BROADCAST: Final = 65535
+LARGEST_IOA: Final = 0xFF_FFFF
 
 _HEADER = struct.Struct("<BBBBH")
 _SEQUENCE_BIT: Final = 0x80
@@ -489,6 +490,8 @@ def decode_objects(header: Header, octets: bytes) -> tuple[InformationObject, ..
     if len(octets) != expected:
         raise ProtocolError(f"{name} with {header.number} objects takes {expected} octets, not {len(octets)}")
     first = int.from_bytes(octets[HEADER_SIZE : HEADER_SIZE + _IOA_SIZE], "little")
+    if header.sequence and first + header.number - 1 > LARGEST_IOA:
+        raise ProtocolError(f"{name} with addresses beyond {LARGEST_IOA}")
     objects = []
     for index in range(header.number):
         start = HEADER_SIZE + step * index + _IOA_SIZE

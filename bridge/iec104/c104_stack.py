@@ -39,7 +39,7 @@ from bridge.core.messages import (
     SetpointRevoked,
     Terminate,
 )
-from bridge.core.points import Point, PointAddress, PointKind, Quality
+from bridge.core.points import ENCODINGS, Point, PointAddress, PointKind, Quality
 from bridge.core.quantities import Now
 from bridge.iec104.asdu import CounterReading, ShortFloat, SinglePoint
 from bridge.iec104.mapping import element, limit_w
@@ -100,6 +100,13 @@ class C104Stack:
             raise RuntimeError(
                 "iec104.stack: c104 is not installed: pip install 'grid-limit-bridge[lab]', or use iec104.stack: native"
             ) from error
+        for point in self._plan.points.points:
+            whole = point.kind is not PointKind.COMMAND and point.per_unit == 1 and not point.select_before_operate
+            if not whole or point.wire_encoding is not ENCODINGS[point.kind][0]:
+                raise RuntimeError(
+                    f"iec104.stack: c104 cannot carry {point.name or point.signal.value} at {point.address.ioa} as the"
+                    " DSO profile has it: use iec104.stack: native"
+                )
         self._c104 = c104
         self._loop = asyncio.get_running_loop()
         found = await self._loop.getaddrinfo(self._plan.host, self._plan.port, family=socket.AF_INET)

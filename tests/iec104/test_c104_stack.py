@@ -437,3 +437,10 @@ async def test_a_missing_c104_is_said_with_what_to_install(engine: Engine, monke
     monkeypatch.setitem(sys.modules, "c104", None)
     with pytest.raises(RuntimeError, match=r"grid-limit-bridge\[lab\]"):
         await C104Stack(OutstationPlan("127.0.0.1", 0, TABLE), engine.submit, engine.clock).open()
+
+
+async def test_what_c104_cannot_carry_is_said_before_anything_listens(engine: Engine) -> None:
+    step = Point(PointAddress(1, 110), PointKind.COMMAND, Signal.LIMIT_STEP, percent=60, name="Step 60 %")
+    stack = C104Stack(OutstationPlan("127.0.0.1", 0, PointTable((step,))), engine.submit, engine.clock)
+    with pytest.raises(RuntimeError, match="cannot carry Step 60 % at 110"):
+        await stack.open()
