@@ -16,7 +16,6 @@ from bridge.core.messages import (
     ChargerBooted,
     Event,
     LimitAnswered,
-    MeterSampled,
     SessionChanged,
     SetFloor,
     SetLimit,
@@ -32,7 +31,7 @@ from bridge.legacy.transactions import Transaction, Transactions
 from bridge.legacy.up import Untranslatable
 from bridge.ocpp201.above import Above, OnAnswer, Reply
 from bridge.ocpp201.central_system import CentralSystem
-from bridge.ocpp201.meter_values import combined, samples
+from bridge.ocpp201.evse_sum import EvseSum
 from bridge.ocpp201.rpc import (
     NOT_SENT,
     UNANSWERED,
@@ -52,7 +51,6 @@ from bridge.settings import ChargerEntry
 
 CONFIGURE_AFTER_S: Final = 1.0  # the first limit after a boot goes before the sampling
 STOP_MAY_FOLLOW_S: Final = 30.0  # a unit may say Available before it says StopTransaction
-FORGET_AFTER_SAMPLES: Final = 3
 MAX_NOTES: Final = 64
 ANSWER_WITHIN_S: Final = 5.0  # then the bridge answers in the place of the central system
 INVALID: Final[Payload] = {"idTokenInfo": {"status": "Invalid"}}  # where the central system does not say
@@ -133,7 +131,7 @@ class Unit:
         self._booted = False
         self._active = False
         self.record = UnitRecord(entry, transactions, self.smart_charging, clock, self._post, self._forward, dialect)
-        self._newest: dict[int, tuple[MeterSampled, int]] = {}
+        self._meter = EvseSum(entry.serial, entry.sample_interval_s, submit)
         self._noted: set[tuple[str, ...]] = set()
         self._configuring: asyncio.TimerHandle | None = None
         self._missing_stops: dict[int, asyncio.TimerHandle] = {}
@@ -339,16 +337,7 @@ class Unit:
 
     def _sampled(self, connector: int, meter_value: list[dict[str, Any]], *, offline: bool) -> None:
         """Submit what was metered at one connector, added to what its neighbours last said; 0 is the main meter."""
-        received = self._clock()
-        for sample in samples(self.serial, meter_value, received, offline=offline):
-            if connector == up.WHOLE_UNIT or offline:
-                self._submit(sample)
-                continue
-            oldest_ms = received.monotonic_ms - FORGET_AFTER_SAMPLES * 1000 * self._entry.sample_interval_s
-            self._newest[connector] = (sample, received.monotonic_ms)
-            self._newest = {number: kept for number, kept in self._newest.items() if kept[1] >= oldest_ms}
-            parts = [kept for kept, _ in self._newest.values()]
-            self._submit(sample if len(parts) == 1 else combined(self.serial, parts))
+        self._meter.take(connector, meter_value, self._clock(), offline=offline)
 
     def _boot_notification(self, message: Payload) -> Payload | Untranslatable:
         reason = orders.boot_reason(self.record, "Unknown" if self._booted else "PowerUp")
@@ -372,7 +361,7 @@ class Unit:
             self.record.meter = {
                 name: message[name] for name in ("meterType", "meterSerialNumber") if message.get(name)
             }
-            self._newest.clear()
+            self._meter.clear()
             station = call.payload["chargingStation"]
             firmware = station.get("firmwareVersion", self._hello_version)
             self._submit(ChargerBooted(self.serial, station["model"], firmware))
@@ -596,7 +585,7 @@ class Unit:
             lambda said: down.stop_answer(self._dialect, said or {}),
             transaction.connector or 1,
         )
-        self._newest.pop(transaction.connector or 1, None)
+        self._meter.forget(transaction.connector or 1)
         self.record.meter_values.pop(transaction.connector or 1, None)
         self._follow_session()
         return answer

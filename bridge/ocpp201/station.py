@@ -14,7 +14,6 @@ from bridge.core.messages import (
     ChargerBooted,
     Event,
     LimitAnswered,
-    MeterSampled,
     SessionChanged,
     SetFloor,
     SetLimit,
@@ -24,9 +23,9 @@ from bridge.core.quantities import Now, Watts
 from bridge.ocpp201 import charging_profile
 from bridge.ocpp201.above import SLOW, Above, Reply
 from bridge.ocpp201.central_system import CentralSystem
+from bridge.ocpp201.evse_sum import EvseSum
 from bridge.ocpp201.floor import Floor
 from bridge.ocpp201.interception import answered_here, asked_here, join_variables, split_variables
-from bridge.ocpp201.meter_values import combined, samples
 from bridge.ocpp201.native_profiles import NativeProfiles
 from bridge.ocpp201.rpc import (
     NOT_SENT,
@@ -49,7 +48,6 @@ from bridge.settings import ChargerEntry
 MAX_EVSE: Final = 64
 MAX_SERIAL_NUMBER: Final = 25  # of chargingStation.serialNumber; identities may be longer
 MAX_OPEN_TRANSACTIONS: Final = 64
-FORGET_AFTER_SAMPLES: Final = 3
 CONFIGURE_AFTER_S: Final = 1.0  # the first limit after a boot goes before the sampling
 ANSWER_WITHIN_S: Final = 5.0  # then the bridge answers in the place of the central system
 SLOW_ANSWER_WITHIN_S: Final = 75.0  # contracts and certificates come from further away
@@ -107,7 +105,7 @@ class Station:
         self._order: Call | None = None
         self._out_of_operation = False
         self._transactions: dict[str, int] = {}
-        self._newest: dict[int, tuple[MeterSampled, int]] = {}
+        self._meter = EvseSum(entry.serial, entry.sample_interval_s, submit)
 
     async def serve(self) -> None:
         """Receive until the connection ends; every open order is answered then."""
@@ -322,7 +320,7 @@ class Station:
 
     def _booted(self, charging_station: dict[str, Any]) -> None:
         self._transactions.clear()
-        self._newest.clear()
+        self._meter.clear()
         firmware = charging_station.get("firmwareVersion", "")
         self._submit(ChargerBooted(self.serial, charging_station["model"], firmware))
         asyncio.get_running_loop().call_later(CONFIGURE_AFTER_S, self._configure_sampling)
@@ -365,7 +363,7 @@ class Station:
         before = bool(self._transactions)
         if event["eventType"] == "Ended":
             self._transactions.pop(transaction_id, None)
-            self._newest.pop(evse_id, None)
+            self._meter.forget(evse_id)
         else:
             self._transactions[transaction_id] = evse_id
             if len(self._transactions) > MAX_OPEN_TRANSACTIONS:
@@ -376,17 +374,7 @@ class Station:
 
     def _sampled(self, evse_id: int, meter_value: list[dict[str, Any]], *, offline: bool = False) -> None:
         """Submit what was metered at one EVSE, added to what its neighbours last said; EVSE 0 is the main meter."""
-        received = self._clock()
-        for sample in samples(self.serial, meter_value, received, offline=offline):
-            if evse_id == 0 or offline:
-                self._submit(sample)
-                continue
-            oldest_ms = received.monotonic_ms - FORGET_AFTER_SAMPLES * 1000 * self._entry.sample_interval_s
-            self._newest[evse_id] = (sample, received.monotonic_ms)
-            if len(self._newest) > 1:
-                self._newest = {evse: kept for evse, kept in self._newest.items() if kept[1] >= oldest_ms}
-            parts = [kept for kept, _ in self._newest.values()]
-            self._submit(sample if len(parts) == 1 else combined(self.serial, parts))
+        self._meter.take(evse_id, meter_value, self._clock(), offline=offline)
 
 
 def _as_answer(outcome: Outcome) -> Answer:
