@@ -7,10 +7,11 @@ SEEDS  ?= 2000
 HOURS  ?= 2
 JOBS   ?= 2
 
-.PHONY: help install lab test lint format lock prove soak compose-lab test-compose clean
+.PHONY: help install lab scenarios test lint format lock prove soak compose-lab test-compose clean
 
 help:
 	@echo "make lab            the whole chain on loopback: plays T1-T4, shows it live, stays up (PLAY=once: ends after them)"
+	@echo "make scenarios      plays all scenarios, T1-T10, each judged on the wire and at the units; about ten minutes"
 	@echo "make test           test suite, linters, types, import walls"
 	@echo "make install        sets up .venv"
 	@echo "make compose-lab    the same as services in containers; needs a Docker engine (make test-compose tests that)"
@@ -25,6 +26,9 @@ $(VENV)/.installed: requirements-dev.txt pyproject.toml
 	$(BIN)/pip install --quiet --require-hashes -r requirements-dev.txt
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
+
+scenarios: install
+	$(BIN)/gridlimit scenario play scenarios/
 
 lab: install
 	$(BIN)/gridlimit lab --play $(PLAY)

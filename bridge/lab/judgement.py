@@ -20,6 +20,7 @@ from bridge.lab.telegrams import (
 SAMPLES = 100_000
 GRACE_S = 3.0  # readings that are this much overdue will not come
 TAG_SLACK_MS = 2_000  # clocks of two machines
+CHARGING_W = 500.0  # whoever draws less waits, or ends a ramp
 _COMMANDS = {TypeId.C_SE_NC_1, TypeId.C_SE_TC_1}
 _ANSWERS = {ACTIVATION_CON, DEACTIVATION_CON, 44, 45, 46, 47}
 _MONITORED = range(1, 41)
@@ -116,7 +117,8 @@ def _blind(observed: Observed, begun_s: float, *, hold_only: bool) -> bool:
 
 def _measured(start: Seen, seen: list[Seen], begun_s: float, hold_s: float, within_s: float | None) -> str:
     held = f", held for {hold_s:.3g} s" if hold_s else ""
-    during = [moment for moment in seen if start.at_s <= moment.at_s <= start.at_s + hold_s]
+    first = next(place for place, moment in enumerate(seen) if moment is start)
+    during = [moment for moment in seen[first:] if moment.at_s <= start.at_s + hold_s]
     least, most = min(during, key=lambda moment: moment.figure), max(during, key=lambda moment: moment.figure)
     words = most.words if least.words == most.words else f"{least.words} to {most.words}"
     if within_s is None:
@@ -137,7 +139,7 @@ def _seen(
     expected: Expectation, begun_s: float, begun_utc_ms: int, observed: Observed, *, carried: bool
 ) -> Iterator[Seen]:
     match expected.subject:
-        case Subject.POWER_OF_ALL | Subject.POWER_OF_CHARGER:
+        case Subject.POWER_OF_ALL | Subject.POWER_OF_CHARGER | Subject.CHARGING_UNITS:
             yield from _power(expected, begun_s, observed)
         case Subject.POINT:
             yield from _points(expected, begun_s, begun_utc_ms, observed, carried=carried)
@@ -168,6 +170,11 @@ def _power(expected: Expectation, begun_s: float, observed: Observed) -> Iterato
     first = next((n for n in range(len(readings) - 1, -1, -1) if readings[n].at_s <= begun_s), 0)
     for reading in readings[first:]:
         powers_w = reading.powers_w
+        if expected.subject is Subject.CHARGING_UNITS:
+            charging = sum(power_w >= CHARGING_W for power_w in powers_w)
+            meets = expected.low <= charging <= expected.high
+            yield Seen(max(reading.at_s, begun_s), meets, f"{charging} charge", charging)
+            continue
         if expected.subject is Subject.POWER_OF_ALL:
             power_w = sum(powers_w)
         elif expected.number < len(powers_w):
@@ -192,9 +199,10 @@ def _points(
             else:
                 before = telegram
     if carried and before is not None:
-        yield Seen(begun_s, _meets(expected, before, None), _words(before))
+        yield Seen(begun_s, _meets(expected, before, None), _words(before), float(before.value or 0.0))
     for telegram in after:
-        yield Seen(telegram.at_s, _meets(expected, telegram, begun_utc_ms), _words(telegram))
+        meets = _meets(expected, telegram, begun_utc_ms)
+        yield Seen(telegram.at_s, meets, _words(telegram), float(telegram.value or 0.0))
 
 
 def _meets(expected: Expectation, telegram: Telegram, begun_utc_ms: int | None) -> bool:

@@ -29,6 +29,7 @@ from bridge.lab.world import SHORTENED, World, WorldError
 
 REFRESH_S = 0.25
 LINES = 12
+FIRST_FOUR = ("T1", "T2", "T3", "T4")
 BAR = 20
 UNIT_MAXIMUM_W = 50_000
 
@@ -47,14 +48,25 @@ def lab(
         Play, typer.Option(help="once: end with the scenarios' result; stay: run until Ctrl-C.")
     ] = Play.STAY,
     scenarios: Annotated[Path, typer.Option(help="A scenario file or a folder of them.")] = SCENARIOS,
+    only: Annotated[
+        list[str] | None, typer.Option(help="Play this test of the folder; T1–T4 if none is named.")
+    ] = None,
 ) -> None:
     """Run a whole depot on loopback, play T1–T4 in it, and show it live."""
     try:
-        code = asyncio.run(_lab(load_all(scenarios), play))
+        wanted = frozenset(only or (FIRST_FOUR if scenarios.is_dir() else ()))
+        code = asyncio.run(_lab(_fitting(load_all(scenarios, wanted)), play))
     except (ScenarioError, ControlCentreError, WorldError) as error:
         typer.echo(str(error), err=True)
         code = 1
     raise typer.Exit(code)
+
+
+def _fitting(scenarios: list[Scenario]) -> list[Scenario]:
+    """The scenarios, none of which needs a bridge that is configured otherwise than the one that is shown."""
+    if others := [one.test for one in scenarios if one.configuration]:
+        raise ScenarioError(f"{', '.join(others)}: needs a bridge configuration of its own: gridlimit scenario play")
+    return scenarios
 
 
 async def _lab(scenarios: list[Scenario], play: Play) -> int:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
+import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from bridge.lab.control_centre import Answer, ControlCentre, ControlCentreError
 from bridge.lab.fault_proxy import FaultProxy
 from bridge.lab.http_client import HttpError, fetch
 from bridge.lab.judgement import Judgement, Observed, Reading, Verdict, judge
-from bridge.lab.scenario_file import Action, Expectation, Pace, Run, Scenario, SetUp, Step
+from bridge.lab.scenario_file import CHARGER_ORDERS, Action, Expectation, Pace, Run, Scenario, SetUp, Step
 from bridge.lab.telegrams import Telegram, TypeId
 
 READ_EVERY_S = 0.1
@@ -31,11 +33,22 @@ class SetUpError(Exception):
     """What a scenario begins with could not be brought about; the text says what is missing."""
 
 
+class OwnBridge(Protocol):
+    """The process of a bridge that is there to be killed."""
+
+    async def kill_bridge(self) -> None:
+        """End it without warning."""
+
+    async def start_bridge(self) -> None:
+        """Start it again, and wait until it is healthy."""
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
     """The bridge to play against: its outstation, and the control APIs of its simulated chargers if there are any.
 
-    Charger n of a scenario is the nth of them all, in the order in which the APIs are named.
+    Charger n of a scenario is the nth of them all, in the order in which the APIs are named. `bridge` is there only
+    where the player may kill it, and where it was configured as the scenario says.
     """
 
     host: str
@@ -43,6 +56,7 @@ class Target:
     chargers_urls: tuple[str, ...] = ()
     common_address: int = 1
     pace: Pace = field(default_factory=Pace)
+    bridge: OwnBridge | None = None
 
 
 @dataclass(slots=True)
@@ -76,6 +90,7 @@ class Player:
         self._tell = tell
         self._proxy = FaultProxy(target.host, target.port)
         self._tasks: list[asyncio.Task[None]] = []
+        self._killed = False
 
     async def open(self) -> None:
         """Open the proxy and the link through it; ControlCentreError if no outstation answers."""
@@ -105,6 +120,9 @@ class Player:
         """Play one run of a scenario; whatever goes wrong is its result, not an exception."""
         began_s = time.monotonic()
         checks: list[Check] = []
+        if (missing := self._missing(scenario)) is not None:
+            self._tell(f"  {missing}")
+            return Result(scenario, run, Verdict.NOT_JUDGED, missing, 0.0, ())
         try:
             await self._prepare(scenario.set_up)
             await self._steps(scenario, run, checks)
@@ -113,9 +131,21 @@ class Player:
         else:
             verdict, measured = _summary(checks)
         finally:
-            self._restore()
+            await self._put_right(scenario)
         self._tell(f"  {verdict.value}: {measured}")
         return Result(scenario, run, verdict, measured, time.monotonic() - began_s, tuple(checks))
+
+    def _missing(self, scenario: Scenario) -> str | None:
+        """Why this scenario cannot be played against this target, None if it can."""
+        actions = {step.action for step in scenario.steps}
+        needs = []
+        if self._target.bridge is None and actions & {Action.KILL_BRIDGE, Action.START_BRIDGE}:
+            needs.append("a bridge that may be killed")
+        if self._target.bridge is None and scenario.configuration:
+            needs.append(f"a bridge configured with {json.dumps(scenario.configuration)}")
+        if not self._target.chargers_urls and actions & CHARGER_ORDERS.keys():
+            needs.append("simulated chargers (--chargers-url) that vanish, lie or refuse on order")
+        return f"not judged here: it needs {' and '.join(needs)}; without --target the lab has that" if needs else None
 
     async def _prepare(self, set_up: SetUp) -> None:
         await self.centre.wait_for_link(LINK_S)
@@ -174,30 +204,78 @@ class Player:
                 self._tell(f"  control centre sets {step.power_w / 1000:g} kW")
                 self.answer = await self.centre.set_limit(step.power_w)
                 return self.answer.sent_s
+            case Action.SET_LIMITS_IN_TURN:
+                await self._set_in_turn(step, run)
             case Action.INTERROGATE:
                 self._tell("  control centre interrogates")
                 await self.centre.interrogate()
             case Action.BREAK_LINK:
-                self._tell(f"  {run.value}")
-                self._observed.link_broken = True
-                if not self._observed.from_units:
-                    self._observed.readings.clear()
-                if run is Run.SILENCE:
-                    self._proxy.silence()
-                else:
-                    self._proxy.cut()
+                self._break_link(run)
             case Action.RESTORE_LINK:
                 self._tell("  the link works again")
-                self._restore()
+                self._restore_link()
                 with contextlib.suppress(ControlCentreError):  # whether it came up is for the scenario to judge
                     await self.centre.wait_for_link(LINK_S / 2)
             case Action.CHARGER_WANTS:
                 await self._one_wants(step.charger, step.power_w)
+            case Action.KILL_BRIDGE:
+                self._tell("  the bridge is killed")
+                await self._kill_bridge()
+            case Action.START_BRIDGE:
+                self._tell("  the bridge is started again")
+                await self._start_bridge()
             case Action.WATCH:
                 pass
+            case _:
+                self._tell(f"  {step.action.value.replace('charger', f'charger {step.charger}')}")
+                await fetch(await self._url(step.charger), CHARGER_ORDERS[step.action])
         return begun_s
 
-    def _restore(self) -> None:
+    async def _set_in_turn(self, step: Step, run: Run) -> None:
+        """Set one limit after the other, each when its time has come; how long the last one holds is part of it."""
+        limits = "and ".join(f"{limit_w / 1000:g} kW " for limit_w in step.limits_w)
+        every_s, lasting_s = step.every.at(self._target.pace, run), step.lasting.at(self._target.pace, run)
+        self._tell(f"  control centre sets {limits}in turn, one every {every_s:g} s for {lasting_s:g} s")
+        begun_s = time.monotonic()
+        for count, limit_w in enumerate(itertools.cycle(step.limits_w)):
+            moment_s = begun_s + count * every_s
+            await asyncio.sleep(moment_s - time.monotonic())
+            if moment_s >= begun_s + lasting_s:
+                return
+            self.answer = await self.centre.set_limit(limit_w)
+
+    async def _kill_bridge(self) -> None:
+        assert self._target.bridge is not None  # noqa: S101  such scenarios are not begun without one
+        self._killed = True
+        await self._target.bridge.kill_bridge()
+
+    async def _start_bridge(self) -> None:
+        assert self._target.bridge is not None  # noqa: S101  such scenarios are not begun without one
+        await self._target.bridge.start_bridge()
+        self._killed = False
+
+    async def _put_right(self, scenario: Scenario) -> None:
+        """Let the next scenario begin with a link, a bridge and chargers that work."""
+        self._restore_link()
+        if self._killed:
+            with contextlib.suppress(SetUpError):  # the next set-up says what is missing
+                await self._start_bridge()
+        if {step.action for step in scenario.steps} & CHARGER_ORDERS.keys():
+            with contextlib.suppress(HttpError):
+                for url, _ in await self._chargers():
+                    await fetch(url, {"behaviour": "obeys", "action": "return"})
+
+    def _break_link(self, run: Run) -> None:
+        self._tell(f"  {run.value or Run.DROP.value}")
+        self._observed.link_broken = True
+        if not self._observed.from_units:
+            self._observed.readings.clear()
+        if run is Run.SILENCE:
+            self._proxy.silence()
+        else:
+            self._proxy.cut()
+
+    def _restore_link(self) -> None:
         self._proxy.restore()
         self._observed.link_broken = False
 
@@ -213,10 +291,13 @@ class Player:
         if not self._target.chargers_urls:
             self._tell("  please bring that about at the unit")
             return
+        await self._order(await self._url(number), demand_w)
+
+    async def _url(self, number: int) -> str:
         chargers = await self._chargers()
         if number >= len(chargers):
             raise SetUpError(f"there is no charger {number}: {len(chargers)} are simulated")
-        await self._order(chargers[number][0], demand_w)
+        return chargers[number][0]
 
     async def _chargers(self) -> list[tuple[str, dict[str, Any]]]:
         """The URL and the view of every simulated charger."""

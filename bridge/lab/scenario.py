@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from enum import StrEnum, unique
+from itertools import groupby
 from pathlib import Path
 from typing import Annotated
 
@@ -102,18 +103,24 @@ async def play_all(player: Player, scenarios: Sequence[Scenario], tell: Callable
 
 
 async def _play(scenarios: Sequence[Scenario], elsewhere: Target | None, pace: Pace, stack: str) -> list[Result]:
-    async with AsyncExitStack() as opened:
-        target = elsewhere
-        if target is None:
-            world = World(pace, stack=stack)
-            typer.echo("starting the bridge, three Series 4 units and a native station")
-            await world.open()
-            opened.push_async_callback(world.close)
-            target = world.target
-        player = Player(target, typer.echo)
-        await player.open()
-        opened.push_async_callback(player.close)
-        return await play_all(player, scenarios, typer.echo)
+    """Play all against one target, or each run of them that needs the same configuration in a world of its own."""
+    results = []
+    groups = groupby(scenarios, key=lambda one: None if elsewhere is not None else one.configuration)
+    for _, group in groups:
+        alike = list(group)
+        async with AsyncExitStack() as opened:
+            target = elsewhere
+            if target is None:
+                world = World(pace, stack=stack, overrides=alike[0].configuration, profiles=alike[0].profiles)
+                typer.echo("starting the bridge, three Series 4 units and a native station")
+                await world.open()
+                opened.push_async_callback(world.close)
+                target = world.target
+            player = Player(target, typer.echo)
+            await player.open()
+            opened.push_async_callback(player.close)
+            results += await play_all(player, alike, typer.echo)
+    return results
 
 
 def _target(text: str, chargers_urls: Sequence[str], pace: Pace) -> Target:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from enum import Enum, unique
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
@@ -19,6 +19,7 @@ _RANGE = re.compile(r"(.+) to (.+)")
 _TIME = re.compile(r"(\d+(?:\.\d+)?) (s|min)")
 _POINT = re.compile(r"point (\d+)")
 _CHARGER = re.compile(r"power of charger (\d+)")
+_PROFILES = "profiles"
 Keys: TypeAlias = Mapping[str, Any]
 EnumT = TypeVar("EnumT", bound=Enum)
 
@@ -67,13 +68,35 @@ class Action(Enum):
     INTERROGATE = "interrogate"
     BREAK_LINK = "break link"
     RESTORE_LINK = "restore link"
+    SET_LIMITS_IN_TURN = "set limits in turn"
     CHARGER_WANTS = "charger wants"
+    CHARGER_VANISHES = "charger vanishes"
+    CHARGER_RETURNS = "charger returns"
+    CHARGER_REBOOTS = "charger reboots"
+    CHARGER_FORGETS = "charger forgets its limit"
+    CHARGER_IGNORES = "charger ignores its limit"
+    CHARGER_REFUSES = "charger refuses limits"
+    CHARGER_OBEYS = "charger obeys"
+    KILL_BRIDGE = "kill the bridge"
+    START_BRIDGE = "start the bridge"
     WATCH = "watch"
+
+
+CHARGER_ORDERS: dict[Action, dict[str, str]] = {
+    Action.CHARGER_VANISHES: {"action": "vanish"},
+    Action.CHARGER_RETURNS: {"action": "return"},
+    Action.CHARGER_REBOOTS: {"action": "reboot"},
+    Action.CHARGER_FORGETS: {"action": "forget"},
+    Action.CHARGER_IGNORES: {"behaviour": "ignores"},
+    Action.CHARGER_REFUSES: {"behaviour": "refuses"},
+    Action.CHARGER_OBEYS: {"behaviour": "obeys"},
+}
+"""What the control API of simulated chargers is told; nobody can bring it about at a real one."""
 
 
 @unique
 class Subject(Enum):
-    """What an expectation is about; the first four are seen on the wire, the last two at the units."""
+    """What an expectation is about; the first four are seen on the wire, the last three at the units."""
 
     ANSWER = "answer to the command"
     TERMINATION = "termination of the command"
@@ -81,11 +104,12 @@ class Subject(Enum):
     POINT = "point"
     POWER_OF_ALL = "power of all"
     POWER_OF_CHARGER = "power of charger"
+    CHARGING_UNITS = "units that charge"
 
     @property
     def at_the_units(self) -> bool:
-        """Whether it is the power that units really draw."""
-        return self in {Subject.POWER_OF_ALL, Subject.POWER_OF_CHARGER}
+        """Whether it is the power that units really draw, or how many of them draw any."""
+        return self in {Subject.POWER_OF_ALL, Subject.POWER_OF_CHARGER, Subject.CHARGING_UNITS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +137,10 @@ class Expectation:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One thing that is done `at` a time of the scenario, or `after` the step before it has been done."""
+    """One thing that is done `at` a time of the scenario, or `after` the step before it has been done.
+
+    `limits_w` are set in turn, one `every` so often, `lasting` so long.
+    """
 
     action: Action
     at: Duration | None
@@ -121,6 +148,9 @@ class Step:
     then: tuple[Expectation, ...]
     power_w: float = 0.0
     charger: int = 0
+    limits_w: tuple[float, ...] = ()
+    every: Duration = Duration()
+    lasting: Duration = Duration()
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +165,11 @@ class SetUp:
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """One scenario file."""
+    """One scenario file.
+
+    `configuration` is what the bridge must be configured with besides what the lab's has; its `chargers` are a mapping
+    by serial. Profiles that it names may lie in the folder `profiles`.
+    """
 
     test: str
     title: str
@@ -144,6 +178,8 @@ class Scenario:
     set_up: SetUp
     steps: tuple[Step, ...]
     runs: tuple[Run, ...]
+    configuration: Keys = field(default_factory=dict)
+    profiles: Path | None = None
 
 
 def load(path: Path) -> Scenario:
@@ -155,14 +191,14 @@ def load(path: Path) -> Scenario:
     except (OSError, UnicodeError, yaml.YAMLError) as error:
         raise ScenarioError(f"{path}: cannot be read: {error}") from error
     try:
-        return _scenario(data)
+        return replace(_scenario(data), profiles=path.parent / _PROFILES)
     except ScenarioError as error:
         raise ScenarioError(f"{path}: {error}") from error
 
 
 def load_all(path: Path, only: frozenset[str] = frozenset()) -> list[Scenario]:
-    """Read a scenario file, or every *.yaml of a folder in order of their names; `only` picks tests by name."""
-    files = sorted(path.glob("*.yaml")) if path.is_dir() else [path]
+    """Read a scenario file, or every *.yaml of a folder, t2 before t10; `only` picks tests by name."""
+    files = sorted(path.glob("*.yaml"), key=_counting) if path.is_dir() else [path]
     wanted = {name.lower() for name in only}
     scenarios = [scenario for file in files if (scenario := load(file)) and _picked(scenario, wanted)]
     if not scenarios:
@@ -171,13 +207,18 @@ def load_all(path: Path, only: frozenset[str] = frozenset()) -> list[Scenario]:
     return scenarios
 
 
+def _counting(file: Path) -> list[tuple[int, str]]:
+    """A key that sorts names as people count."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", file.name)]
+
+
 def _picked(scenario: Scenario, wanted: set[str]) -> bool:
     return not wanted or scenario.test.lower() in wanted
 
 
 def _scenario(data: Any) -> Scenario:
     needed = ("test", "title", "description", "expected", "set up", "steps")
-    keys = _keys(data, "the file", needed, optional=("runs",))
+    keys = _keys(data, "the file", needed, optional=("runs", "bridge configuration"))
     wanted = ("limit", "every charger wants", "wait until power of all")
     set_up = _keys(keys["set up"], "set up", wanted)
     between = _RANGE.fullmatch(str(set_up["wait until power of all"]))
@@ -198,23 +239,47 @@ def _scenario(data: Any) -> Scenario:
         ),
         steps=steps,
         runs=tuple(_one_of(Run, run, "runs") for run in _list(keys.get("runs", [""]), "runs")),
+        configuration=_configuration(keys.get("bridge configuration", {})),
     )
 
 
+def _configuration(data: Any) -> Keys:
+    place = "bridge configuration"
+    if not isinstance(data, dict) or not all(isinstance(section, dict) for section in data.values()):
+        raise ScenarioError(f"{place}: must be sections of the bridge's configuration, chargers by their serials")
+    return data
+
+
+_WANTED: dict[Action, tuple[str, ...]] = {
+    Action.SET_LIMIT: ("to",),
+    Action.SET_LIMITS_IN_TURN: ("to", "every", "for"),
+    Action.CHARGER_WANTS: ("charger", "power"),
+    **dict.fromkeys(CHARGER_ORDERS, ("charger",)),
+}
+"""What a step must say besides what it does."""
+
+
 def _step(data: Any, place: str) -> Step:
-    wanted = {Action.SET_LIMIT: ("to",), Action.CHARGER_WANTS: ("charger", "power")}
     action = _one_of(Action, data.get("do") if isinstance(data, dict) else None, f"{place}: do")
-    keys = _keys(data, place, ("do", *wanted.get(action, ())), optional=("at", "after", "then"))
+    keys = _keys(data, place, ("do", *_WANTED.get(action, ())), optional=("at", "after", "then"))
     if ("at" in keys) == ("after" in keys):
         raise ScenarioError(f"{place}: say either at or after")
     power = keys.get("to", keys.get("power"))
+    in_turn = action is Action.SET_LIMITS_IN_TURN
+    limits = _list(power, f"{place}: to") if in_turn else ()
+    every = _duration(keys.get("every", "0 s"), f"{place}: every")
+    if in_turn and (not limits or every == Duration()):
+        raise ScenarioError(f"{place}: to must list limits, and every be longer than 0 s")
     return Step(
         action,
         _duration(keys["at"], f"{place}: at") if "at" in keys else None,
         _duration(keys.get("after", "0 s"), f"{place}: after"),
         tuple(_expectation(item, f"{place}: then") for item in _list(keys.get("then", []), f"{place}: then")),
-        power_w=0.0 if power is None else _power(power, place),
+        power_w=0.0 if power is None or in_turn else _power(power, place),
         charger=int(keys.get("charger", 0)),
+        limits_w=tuple(_power(limit, f"{place}: to") for limit in limits),
+        every=every,
+        lasting=_duration(keys.get("for", "0 s"), f"{place}: for"),
     )
 
 
@@ -237,7 +302,7 @@ def _expectation(data: Any, place: str) -> Expectation:
         raise ScenarioError(f"{place}: is: must be {' or '.join(sign)}")
     if (type_name := str(keys.get("type", ""))) and type_name not in TypeId.__members__:
         raise ScenarioError(f"{place}: type: {type_name} is unknown")
-    low, high = _bounds(keys, place)
+    low, high = _bounds(keys, place, counted=subject in {Subject.POINT, Subject.CHARGING_UNITS})
     return Expectation(
         subject,
         _text(where, keys),
@@ -260,17 +325,22 @@ def _subject(text: str, place: str) -> tuple[Subject, int]:
     plain = {subject.value: subject for subject in Subject} | {"point": None, "power of charger": None}
     if (named := plain.get(text)) is None:
         raise ScenarioError(
-            f"{place}: {text} is unknown: {', '.join(plain)} are possible, the last three with a number"
+            f"{place}: {text} is unknown: {', '.join(plain)} are possible, point and charger with a number"
         )
     return named, 0
 
 
-def _bounds(keys: Keys, place: str) -> tuple[float, float]:
-    low = _power(keys["at least"], f"{place}: at least") if "at least" in keys else float("-inf")
-    high = _power(keys["at most"], f"{place}: at most") if "at most" in keys else float("inf")
+def _bounds(keys: Keys, place: str, *, counted: bool) -> tuple[float, float]:
+    """The bounds of a power, on or off, or a plain number where something is `counted`."""
+
+    def bound(name: str, otherwise: float) -> float:
+        value = keys.get(name, otherwise)
+        plain = name not in keys or isinstance(value, bool) or (counted and isinstance(value, int | float))
+        return float(value) if plain else _power(value, f"{place}: {name}")
+
+    low, high = bound("at least", float("-inf")), bound("at most", float("inf"))
     if "value" in keys:
-        value = keys["value"]
-        low = high = float(value) if isinstance(value, bool) else _power(value, f"{place}: value")
+        low = high = bound("value", 0.0)
     tolerance = _power(keys.get("tolerance", "0 W"), f"{place}: tolerance")
     return low - tolerance, high + tolerance
 
@@ -279,7 +349,9 @@ def _text(where: str, keys: Keys) -> str:
     """The expectation as one line for a person."""
     words = [f"{where}: {keys[where]}"]
     for name in _EXPECTED:
-        value = {True: "on", False: "off"}.get(keys[name], keys[name]) if name in keys else None
+        value = keys.get(name)
+        if isinstance(value, bool):
+            value = "on" if value else "off"
         if name == "tolerance" and value is not None:
             words.append(f"± {value}")
         elif name == "time tag" and value is not None:

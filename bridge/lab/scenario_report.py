@@ -72,6 +72,8 @@ def as_junit(results: Sequence[Result]) -> str:
         case = ET.SubElement(suite, "testcase", name=name(result), classname="scenarios", time=f"{result.seconds:.3f}")
         if result.verdict is Verdict.FAILED:
             ET.SubElement(case, "failure", message=result.measured)
+        if result.verdict is Verdict.NOT_JUDGED:
+            ET.SubElement(case, "skipped", message=result.measured)
         lines = (f"{c.expected.text}: {c.judgement.measured} – {c.judgement.verdict.value}" for c in result.checks)
         ET.SubElement(case, "system-out").text = "\n".join(lines)
     return ET.tostring(suite, encoding="unicode", xml_declaration=True) + "\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -18,7 +19,7 @@ import yaml
 from bridge.lab.charger import SimulatedCharger
 from bridge.lab.control_api import ControlApi
 from bridge.lab.http_client import HttpError, fetch
-from bridge.lab.player import Target
+from bridge.lab.player import SetUpError, Target
 from bridge.lab.scenario_file import Pace
 from bridge.lab.series4 import Series4Unit
 from bridge.lab.station201 import Station201
@@ -36,7 +37,7 @@ STOP_S = 10.0
 LOG_TAIL_BYTES = 4_000
 
 
-class WorldError(Exception):
+class WorldError(SetUpError):
     """The world did not come up; the text says what is missing and ends with what the bridge said last."""
 
 
@@ -44,11 +45,17 @@ class World:
     """The bridge and its chargers, opened together and closed together.
 
     At another pace than real time the hold is shortened like the minutes of the scenarios, and the outstation's timers
-    so that a silent line is noticed within `pace.silence_s`. `overrides` is merged into the bridge's configuration.
+    so that a silent line is noticed within `pace.silence_s`. `overrides` is merged into the bridge's configuration,
+    its `chargers` by their serials; profiles named there are looked for in the folder `profiles` before those shipped.
     """
 
     def __init__(
-        self, pace: Pace = SHORTENED, *, stack: str = "native", overrides: Mapping[str, Any] | None = None
+        self,
+        pace: Pace = SHORTENED,
+        *,
+        stack: str = "native",
+        overrides: Mapping[str, Any] | None = None,
+        profiles: Path | None = None,
     ) -> None:
         self.iec104_port, self.ocpp_port, self.http_port = _free_ports(3)
         self.http_url = f"http://{HOST}:{self.http_port}"
@@ -58,6 +65,8 @@ class World:
         self.folder = Path(self._folder.name)
         self.log = self.folder / "bridge.log"
         self.configuration = _merged(self._configuration(stack), overrides or {})
+        if profiles is not None and profiles.is_dir():
+            shutil.copytree(profiles, self.folder / "profiles")
         self._bridge: asyncio.subprocess.Process | None = None
         self._running: list[asyncio.Task[None]] = []
         self._api: ControlApi | None = None
@@ -70,7 +79,7 @@ class World:
     @property
     def target(self) -> Target:
         """What the player plays against."""
-        return Target(HOST, self.iec104_port, (self.chargers_url,), pace=self._pace)
+        return Target(HOST, self.iec104_port, (self.chargers_url,), pace=self._pace, bridge=self)
 
     async def open(self) -> None:
         """Start the bridge, then the chargers, and wait until all are connected. Raises WorldError."""
@@ -120,6 +129,13 @@ class World:
             else:
                 return
             await asyncio.sleep(0.1)
+
+    async def kill_bridge(self) -> None:
+        """End the bridge's process without warning; it is started again by `start_bridge`."""
+        bridge, self._bridge = self._bridge, None
+        if bridge is not None:
+            bridge.kill()
+            await bridge.wait()
 
     async def stop_bridge(self) -> int | None:
         """Ask the bridge to stop, as a supervisor would; its exit code, None if it never ran."""
@@ -183,7 +199,12 @@ def _merged(settings: dict[str, Any], overrides: Mapping[str, Any]) -> dict[str,
     merged = dict(settings)
     for key, value in overrides.items():
         below = merged.get(key)
-        merged[key] = _merged(below, value) if isinstance(below, dict) and isinstance(value, Mapping) else value
+        if isinstance(below, dict) and isinstance(value, Mapping):
+            merged[key] = _merged(below, value)
+        elif isinstance(below, list) and isinstance(value, Mapping):
+            merged[key] = [entry | value.get(entry["serial"], {}) for entry in below]
+        else:
+            merged[key] = value
     return merged
 
 

@@ -40,6 +40,20 @@ def test_a_reduction_passes_once_it_has_held_and_its_time_is_that_of_its_beginni
     assert judged(REDUCED, seen, 13.6) == Judgement(Verdict.PASSED, "18.00 kW to 19.00 kW after 1.5 s, held for 2 s")
 
 
+def test_what_was_seen_just_before_in_the_same_moment_is_not_the_measured_value() -> None:
+    seen = observed(telegram(11.0, value=56_000.0), telegram(11.0, value=20_000.0))
+    assert judged(MIRRORED, seen, 11.1) == Judgement(Verdict.PASSED, "M_ME_TF_1 201 = 20000 after 1.0 s")
+
+
+def test_a_unit_charges_while_it_draws_more_than_the_end_of_a_ramp() -> None:
+    one_of_two = replace(KEPT, subject=Subject.CHARGING_UNITS, low=1, high=1)
+    seen = observed()
+    seen.readings.extend(Reading(at_s, (6_000.0, 20.0)) for at_s in (9.9, 12.0, 15.1))
+    assert judged(one_of_two, seen, 15.1) == Judgement(Verdict.PASSED, "1 charge, held for 5 s")
+    seen.readings.append(Reading(15.2, (6_000.0, 6_000.0)))
+    assert judged(replace(one_of_two, hold=Duration(seconds=6)), seen, 15.3).verdict is Verdict.FAILED
+
+
 def test_a_reduction_that_comes_too_late_fails_with_what_was_drawn() -> None:
     seen = observed(powers={9.9: 50_000, 14.9: 45_000, 15.1: 19_000})
     assert judged(REDUCED, seen, 15.1) == Judgement(Verdict.FAILED, "45.00 kW after 4.9 s")
