@@ -15,7 +15,7 @@ from typing import Final
 import structlog
 
 from bridge.core import messages
-from bridge.core.messages import Confirm, LinkChanged, PointChanged, Terminate
+from bridge.core.messages import Confirm, LinkChanged, PointChanged, Reason, Terminate
 from bridge.core.points import Cause, Encoding, Point, PointAddress, PointTable, Quality, Signal
 from bridge.core.quantities import Millis, Now
 from bridge.iec104 import apci, asdu, mapping
@@ -158,6 +158,7 @@ class Outstation:
         self.selections: dict[PointAddress, Selection] = {}
         self.events_lost = 0
         self.started: list[Session] = []
+        self.watch: Callable[[Command, Reason | None], None] | None = None  # who wants to know of every decision
         self._told_started = 0
         self._accepted: dict[PointAddress, int] = {}
         self._unrecorded: list[Event] = []
@@ -194,6 +195,8 @@ class Outstation:
         if command is None or command.confirmed:
             return
         command.session.undecided -= 1
+        if self.watch is not None:
+            self.watch(command, effect.reason)
         if effect.reason is not None:
             del self.commands[effect.command]
             command.session.refuse(command.octets, Cause.ACTIVATION_CON, effect.reason.value)

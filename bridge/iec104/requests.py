@@ -55,6 +55,7 @@ class Command:
     session: Session
     octets: bytes
     address: PointAddress
+    event: SetpointReceived | SwitchReceived
     confirmed: bool = False
 
 
@@ -144,18 +145,20 @@ def _deactivate(session: Session, point: Point, octets: bytes) -> None:
 def _submit(session: Session, point: Point, order: _Ordered, tag: asdu.TimeTag | None, octets: bytes) -> None:
     """Hand a command to the core, which answers later."""
     outstation, number = session.outstation, next(_COMMANDS)
-    outstation.commands[number] = Command(session, octets, point.address)
-    session.undecided += 1
     tag_utc_ms, tag_valid = outstation.time.command_time(tag)
     master, group = session.master, session.group.name
+    event: SetpointReceived | SwitchReceived
     if isinstance(order, asdu.SingleCommand | asdu.DoubleCommand):
         on = order.on if isinstance(order, asdu.SingleCommand) else order.state == _DOUBLE_ON
         percent = 100 if point.percent is None else point.percent
         switch = _SWITCHES[point.signal]
-        outstation.submit(SwitchReceived(number, master, switch, on, percent, tag_utc_ms, tag_valid, group))
+        event = SwitchReceived(number, master, switch, on, percent, tag_utc_ms, tag_valid, group)
     else:
         limit_w = mapping.limit_w(order.value, point.per_unit)
-        outstation.submit(SetpointReceived(number, master, float(order.value), limit_w, tag_utc_ms, tag_valid, group))
+        event = SetpointReceived(number, master, float(order.value), limit_w, tag_utc_ms, tag_valid, group)
+    outstation.commands[number] = Command(session, octets, point.address, event)
+    session.undecided += 1
+    outstation.submit(event)
 
 
 def _interrogation(session: Session, header: Header, _item: InformationObject, octets: bytes) -> None:
