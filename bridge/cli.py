@@ -1,4 +1,4 @@
-"""The command line: `gridlimit run | check | signals | trace | outbox | lab | scenario | simulate | prove`."""
+"""The command line: `gridlimit run | check | signals | acceptance | trace | outbox | lab | scenario | simulate`."""
 
 from __future__ import annotations
 
@@ -39,6 +39,7 @@ err = Console(stderr=True, soft_wrap=True)
 
 TRACE_EVERY_S = 0.5
 HTTP_TIMEOUT_S = 10.0
+LAB_FREE = {"run", "check", "signals", "acceptance", "trace", "outbox", "version"}
 EXIT_CONFIG = 78  # EX_CONFIG: a supervisor need not try again
 
 ConfigOption = Annotated[
@@ -218,6 +219,42 @@ def signals(
 
 
 @app.command()
+def acceptance(
+    config: ConfigOption = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The page to sign.")] = Path("acceptance.html"),
+    patience_s: Annotated[float, typer.Option(help="How long the control centre has for each step.")] = 300.0,
+    cut_s: Annotated[float, typer.Option(help="How long the link is cut.")] = 60.0,
+) -> None:
+    """Walk through the source-to-sink test with the grid operator; the service must be stopped, this runs it."""
+    set_up_logging(as_json=False)
+    settings = _settings(config)
+    from bridge import acceptance as test  # noqa: PLC0415  `run` needs no test
+    from bridge.app import App  # noqa: PLC0415
+    from bridge.store.database import StoreError  # noqa: PLC0415
+
+    async def ask(question: str) -> bool:
+        return await asyncio.to_thread(typer.confirm, question)
+
+    async def walk() -> test.Report:
+        service = App(settings)
+        try:
+            await service.start()
+            return await test.Acceptance(service, ask, out.print, patience_s, cut_s).walk()
+        finally:
+            await service.stop()
+
+    try:
+        report = asyncio.run(walk())
+    except (OSError, StoreError, test.AcceptanceError) as error:
+        err.print(f"cannot be tested: {error}", style="red", markup=False, highlight=False)
+        raise typer.Exit(1) from None
+    output.write_text(test.html(report), encoding="utf-8")
+    out.print(f"{'passed' if report.passed else 'FAILED'}: {len(report.checks)} checks, {output}", highlight=False)
+    if not report.passed:
+        raise typer.Exit(1)
+
+
+@app.command()
 def prove(
     seed: Annotated[int, typer.Argument(help="The first seed.")],
     seeds: Annotated[int, typer.Option(help="How many seeds to play.")] = 1,
@@ -375,6 +412,6 @@ def _mount_lab() -> None:
 
 def main() -> None:
     """Run the command line."""
-    if len(sys.argv) < 2 or sys.argv[1] not in {"run", "check", "signals", "trace", "outbox", "version"}:  # noqa: PLR2004  the first word
+    if len(sys.argv) < 2 or sys.argv[1] not in LAB_FREE:  # noqa: PLR2004  the first word
         _mount_lab()
     app()
