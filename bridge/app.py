@@ -25,6 +25,7 @@ from bridge.core.messages import (
     Terminate,
 )
 from bridge.core.status import describe
+from bridge.dispatch import Dispatch, Order
 from bridge.engine import Engine
 from bridge.iec104.admission import Caps
 from bridge.iec104.c104_stack import C104Stack
@@ -83,6 +84,7 @@ class App:
         self._journal = Journal(self._database)
         self._wake_up = WakeUp(loop, system_clock, self._wake)
         self.engine = Engine(self._journal, system_clock, self._deliver, self._failed, loop.call_soon, self._wake_up.at)
+        self._dispatch = Dispatch(self._tell, loop.call_soon)
         self._calendar = Calendar()
         self._alive: asyncio.TimerHandle | None = None
         self._site_limit = SiteLimit()
@@ -287,14 +289,15 @@ class App:
     def _deliver(self, effects: Sequence[Effect]) -> None:
         for effect in effects:
             match effect:
+    def _tell(self, order: Order) -> None:
+        if isinstance(order, SetLimit):
+            self.chargers.set_limit(order)
+        else:
+            self.chargers.set_floor(order)
+
                 case PointChanged():
+        self._dispatch.put([effect for effect in effects if isinstance(effect, SetLimit | SetFloor)])
                     self.outstation.publish(effect)
-                case SetLimit():
-                    log.info("order", charger=effect.serial, limit_w=effect.limit_w, order=effect.order)
-                    self.chargers.set_limit(effect)
-                case SetFloor():
-                    log.info("floor", charger=effect.serial, limit_w=effect.limit_w, order=effect.order)
-                    self.chargers.set_floor(effect)
                 case Confirm():
                     if effect.reason is None:
                         log.info("setpoint accepted", command=effect.command)
