@@ -255,29 +255,6 @@ def acceptance(
 
 
 @app.command()
-def prove(
-    seed: Annotated[int, typer.Argument(help="The first seed.")],
-    seeds: Annotated[int, typer.Option(help="How many seeds to play.")] = 1,
-    hours: Annotated[float, typer.Option(help="Hours of virtual time for each.")] = 2.0,
-) -> None:
-    """Play seeded worlds on virtual time and check the promises of the limit after every step."""
-    from bridge.lab.virtual import Violation, prove as play  # noqa: I001, PLC0415  the lab is no part of the service
-
-    set_up_logging(as_json=False)
-    totals = {"hours": 0.0, "steps": 0, "faults": 0, "orders": 0, "setpoints": 0, "terminations": 0}
-    for number in range(seed, seed + seeds):
-        try:
-            tally = play(number, hours)
-        except (Violation, AssertionError) as violation:
-            err.print(f"seed {number}: {violation}", style="red", markup=False, highlight=False)
-            raise typer.Exit(1) from None
-        for name in totals:
-            totals[name] += getattr(tally, name)
-    figures = ", ".join(f"{value:g} {name}" for name, value in totals.items())
-    out.print(f"{seeds} seeds from {seed}: {figures}, 0 violations", markup=False, highlight=False)
-
-
-@app.command()
 def soak(
     hours: Annotated[float, typer.Option(help="How long the CSMS is away, in real time.")] = 2.0,
     sessions: Annotated[int, typer.Option(help="How many units charge.")] = 50,
@@ -403,11 +380,13 @@ def _mount_lab() -> None:
     from bridge.lab.lab import lab  # noqa: PLC0415
     from bridge.lab.scenario import scenario_app  # noqa: PLC0415
     from bridge.lab.simulate import simulate_app  # noqa: PLC0415
+    from bridge.lab.virtual_command import prove  # noqa: PLC0415
 
     simulate_app.add_typer(control_centre_app, name="control-centre")
     app.add_typer(simulate_app, name="simulate")
     app.add_typer(scenario_app, name="scenario")
     app.command()(lab)
+    app.command()(prove)
 
 
 def main() -> None:

@@ -2,36 +2,116 @@
 
 from __future__ import annotations
 
+import random
+from pathlib import Path
+
 import pytest
 
-from bridge.core.charger import Charger
-from bridge.core.plan import ChargerPlan
-from bridge.core.quantities import Watts
-from bridge.lab.virtual import Tally, Violation, World, prove
+from bridge.lab.virtual import FAULTS, World
+from bridge.lab.virtual_planted import BUGS, Bug
+from bridge.lab.virtual_prove import Failure, Setting, Total, catch, play, play_all, quiet, read, shorten, write
 
-SEEDS = 200
-CHUNK = 20
+FIXED = 250
+FRESH = 84
+CHUNK = 6
+HOURS = 3.0
+TRIED = (
+    "an unanswered order is forgotten",
+    "raise before cut",
+    "0 W is no limit",
+    "deadlines on the wall clock",
+    "the floor is assumed",
+)
 
 
-@pytest.mark.parametrize("first", range(0, SEEDS, CHUNK))
+@pytest.fixture(autouse=True)
+def _quiet() -> None:
+    quiet()
+
+
+def assert_kept(seeds: range) -> Total:
+    total = Total()
+    for seed in seeds:
+        tally, failure = play(Setting(seed, HOURS))
+        assert failure is None, f"gridlimit prove {seed} --hours {HOURS:g}: {failure}"
+        total.add(tally, 0.0)
+    return total
+
+
+@pytest.mark.parametrize("first", range(0, FIXED, CHUNK))
 def test_no_seed_breaks_a_promise(first: int) -> None:
-    tallies = [prove(seed, hours=1.0) for seed in range(first, first + CHUNK)]
-    assert sum(tally.faults for tally in tallies) > CHUNK, "a world without faults proves nothing"
-    assert sum(tally.terminations for tally in tallies) > 0, "a site that never reaches its limit proves nothing"
+    total = assert_kept(range(first, first + CHUNK))
+    assert total.faults.total() > CHUNK, "a world without faults proves nothing"
+    assert total.terminations > 0, "a site that never reaches its limit proves nothing"
+
+
+@pytest.mark.parametrize("_chunk", range(FRESH // CHUNK))
+def test_no_fresh_seed_breaks_a_promise(_chunk: int) -> None:
+    first = random.SystemRandom().randrange(1_000_000, 2**40)
+    print(f"seeds from {first}")  # noqa: T201  a seed that fails must be known
+    assert_kept(range(first, first + CHUNK))
+
+
+def test_every_kind_of_fault_strikes() -> None:
+    faults = sum((World(seed, 2.0).run().faults for seed in range(40)), start=Total().faults)
+    assert faults.keys() == FAULTS.keys()
 
 
 def test_the_same_seed_gives_the_same_world_to_the_byte() -> None:
     worlds = [World(7), World(7)]
-    tallies: list[Tally] = [world.run(1.0) for world in worlds]
+    tallies = [world.run() for world in worlds]
     assert tallies[0] == tallies[1]
     assert worlds[0].journal.records == worlds[1].journal.records
     assert worlds[0].journal.state == worlds[1].journal.state
 
 
-def test_a_ledger_that_believes_in_acknowledgements_alone_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    def acknowledged_only(charger: Charger, plan: ChargerPlan) -> Watts:
-        return 0 if plan.out_of_service else charger.grant_w or 0
+@pytest.mark.parametrize("name", TRIED)
+def test_a_planted_bug_is_caught(name: str) -> None:
+    (bug,) = (bug for bug in BUGS if bug.name == name)
+    failure, _ = catch(bug, cpu_s=10.0)
+    assert failure is not None
 
-    monkeypatch.setattr(Charger, "worst_case_w", acknowledged_only)
-    with pytest.raises((Violation, AssertionError)):
-        any(prove(seed) is None for seed in range(20))
+
+def test_at_least_25_bugs_are_planted_each_under_its_own_name() -> None:
+    assert len({bug.name for bug in BUGS}) == len(BUGS) >= 25
+
+
+def test_a_bug_is_gone_when_it_has_been_caught() -> None:
+    assert catch(BUGS[0])[0] is not None
+    assert play(Setting(BUGS[0].seed, 0.5))[1] is None
+
+
+def test_a_bug_that_no_longer_fits_the_core_is_said_to_be_outdated() -> None:
+    from bridge.core import site  # noqa: PLC0415
+    from bridge.lab.virtual_planted import Edit, Outdated, planted  # noqa: PLC0415
+
+    bug = Bug("nonsense", 0, (Edit(site, site, "step", "what it never says", ""),))
+    with pytest.raises(Outdated, match="what it never says"), planted(bug):
+        pass
+
+
+def test_a_failing_world_is_written_shortened_and_read_back(tmp_path: Path) -> None:
+    (bug,) = (bug for bug in BUGS if bug.name == "an unanswered order is forgotten")
+    failure, _ = catch(bug)
+    assert failure is not None
+    from bridge.lab.virtual_planted import planted  # noqa: PLC0415
+
+    with planted(bug):
+        short = shorten(failure, cpu_s=5.0)
+        assert short.at_s <= failure.at_s or len(short.world.without) > 0
+        write(short, tmp_path / "world.yaml")
+        again = play(read(tmp_path / "world.yaml"))[1]
+    assert again == short
+    assert "history" in (tmp_path / "world.yaml").read_text()
+
+
+def test_a_file_without_a_world_is_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "other.yaml").write_text("name: T1\n")
+    with pytest.raises(ValueError, match=r"other\.yaml holds no world"):
+        read(tmp_path / "other.yaml")
+
+
+def test_worlds_are_played_on_all_cores_until_told() -> None:
+    total = play_all(iter([Setting(seed, 0.5) for seed in range(8)]), 2, None)
+    assert (total.seeds, total.hours, total.failures) == (8, 4.0, list[Failure]())
+    assert "8 seeds, 4 site-hours" in total.sentence()
