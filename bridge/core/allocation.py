@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from itertools import groupby
+from typing import NamedTuple
 
 from bridge.core.quantities import Watts
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """What a charger can be given: 0, or anything from `minimum_w` to `maximum_w`; it can use `demand_w` of it now.
 
     Lower `rank` is served first when not all minimums fit. A higher `priority` is filled to its demand first.

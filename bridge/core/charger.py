@@ -106,6 +106,7 @@ class Charger:
     demand_w: Watts | None = None
     samples_of_grant: int = 0
     worst_w: Watts = 0
+    shared_as: int | None = None
     look_ms: Millis | None = None
 
     def worst_case_w(self, plan: ChargerPlan) -> Watts:
@@ -145,6 +146,11 @@ class Charger:
         """Whether it can be given a share: it is there and nothing speaks against it."""
         return self.connected and not self.disobeys and not self.refused
 
+    def shares_as(self, plan: ChargerPlan) -> int:
+        """What sharing out goes by beside demand and wish: what it costs the others, and whether it may only pause."""
+        paused = self.way(plan) in (Way.PAUSE, Way.STOP)
+        return -1 - paused if self.obedient else 2 * self.worst_w + paused
+
     def settled(self, plan: ChargerPlan) -> bool:
         """Whether it is proven to hold exactly its target, for as long as a lease ought to."""
         told = self.proven and self.grant_w == self.target_w and self.unanswered_w is None
@@ -158,7 +164,8 @@ class Charger:
 
     def way(self, plan: ChargerPlan) -> Way:
         """The rung of its ladder that the next order takes."""
-        return plan.ladder[min(self.rung, len(plan.ladder) - 1)]
+        ladder, rung = plan.ladder, self.rung
+        return ladder[rung] if rung < len(ladder) else ladder[-1]
 
     def wants_floor(self, plan: ChargerPlan) -> bool:
         """Whether the floor must be found installed before anything is granted."""

@@ -56,7 +56,7 @@ from bridge.core.telemetry import Image, SitePower, readings_changed
 A_FEW_CHARGERS = 16
 RAISES_PER_MS = 1
 CUTS_PER_MS = 5
-ORDERS_PER_MS = 50
+ORDERS_PER_MS = 20
 REALLOCATE_MS = 5_000  # what a changed demand waits for, so that not every sample shares out anew
 SIGNIFICANT_PERCENT = 10
 RAMP_STEP_MS = 1_000
@@ -117,6 +117,7 @@ class Site:
     ramp_ms: Millis = 0
     accepted_ms: Millis = 0
     at_worst: set[str] = field(default_factory=set)
+    restless: set[str] = field(default_factory=set)
 
 
 def new_site(plan: Plan, boot_id: str, now: Now) -> Site:
@@ -333,12 +334,17 @@ def _charger_changed(site: Site, charger: Charger, now: Now, effects: list[Effec
     was_within = site.ledger.total_w <= site.limit.power_w
     site.ledger.assess(charger, plan)
     at_worst = charger.at_worst(plan)
-    if charger.worst_w != worst_w or not settled or at_worst != (charger.serial in site.at_worst):
+    shares_as = charger.shares_as(plan)
+    if charger.shared_as != shares_as:
+        charger.shared_as = shares_as
         _unsettle_soon(site, now)
+    elif charger.worst_w != worst_w or not settled or at_worst != (charger.serial in site.at_worst):
+        _order_soon(site, now)
     is_within = site.ledger.total_w <= site.limit.power_w
     if is_within != was_within or (site.awaiting is not None and is_within):
         site.unsettled_ms = now.monotonic_ms  # what is said of the limit is true at any moment
     (site.at_worst.add if at_worst else site.at_worst.discard)(charger.serial)
+    (site.restless.discard if settled or not charger.connected else site.restless.add)(charger.serial)
     wanted_w, was_w = charger.wanted_w(plan), charger.demand_w
     if was_w is None or abs(wanted_w - was_w) * 100 > SIGNIFICANT_PERCENT * was_w:
         charger.demand_w = wanted_w
@@ -377,7 +383,7 @@ def _started(site: Site, event: Started, now: Now, effects: list[Effect]) -> Non
         strangers[serial].wish_w, strangers[serial].connected = site.chargers[serial].wish_w, True
     site.chargers = {serial: strangers.get(serial) or site.chargers[serial] for serial in site.plans}
     site.looks, site.ledger, site.power, site.image = [], Ledger(), SitePower(), Image()
-    site.alarms, site.at_worst = set(), set()
+    site.alarms, site.at_worst, site.restless = set(), set(), set()
     site.ramp_ms = now.monotonic_ms if rebooted else site.ramp_ms
     for charger in site.chargers.values():
         plan = site.plans[charger.serial]
@@ -425,10 +431,16 @@ def _unsettle_soon(site: Site, now: Now) -> None:
     shared out, and everybody told, thousands of times. What lets others rise waits longest; least waits an order for
     which no share need change.
     """
-    chargers, now_ms = max(0, len(site.chargers) - A_FEW_CHARGERS), now.monotonic_ms
     per_ms = CUTS_PER_MS if site.ledger.total_w > site.limit.power_w else RAISES_PER_MS
-    _unsettle(site, max(now_ms, site.shared_ms + chargers // per_ms))
-    orders_ms = max(now_ms, site.settled_ms + chargers // ORDERS_PER_MS)
+    beyond_a_few = max(0, len(site.chargers) - A_FEW_CHARGERS)
+    _unsettle(site, max(now.monotonic_ms, site.shared_ms + beyond_a_few // per_ms))
+    _order_soon(site, now)
+
+
+def _order_soon(site: Site, now: Now) -> None:
+    """Order what the present shares still ask for, answers that arrive together settled together."""
+    beyond_a_few = max(0, len(site.chargers) - A_FEW_CHARGERS)
+    orders_ms = max(now.monotonic_ms, site.settled_ms + beyond_a_few // ORDERS_PER_MS)
     if site.unsettled_ms is None or orders_ms < site.unsettled_ms:
         site.unsettled_ms = orders_ms
 
@@ -495,6 +507,8 @@ def _share_out(site: Site, now: Now) -> None:
             # It is counted at its hardware maximum whatever we say; a small order is its way back to trust.
             pauses = plan.minimum_w > site.limit.power_w or charger.way(plan) in (Way.PAUSE, Way.STOP)
             charger.target_w = 0 if pauses else plan.minimum_w
+        if charger.connected and not charger.settled(plan):
+            site.restless.add(charger.serial)
 
 
 def _request(charger: Charger, plan: ChargerPlan, turn: tuple[bool, int]) -> Request:
@@ -520,10 +534,14 @@ def _ramped(site: Site, now: Now) -> Watts:
     return shared_w
 
 
+def _index(plan: ChargerPlan) -> int:
+    return plan.index
+
+
 def _order(site: Site, now: Now, effects: list[Effect]) -> None:
     later_ms = site.unsettled_ms, site.unshared_ms
-    for charger in site.chargers.values():
-        plan = site.plans[charger.serial]
+    for plan in sorted((site.plans[serial] for serial in site.restless), key=_index):
+        charger = site.chargers[plan.serial]
         if not charger.connected or charger.settled(plan) or charger.waits:
             continue
         target_w = charger.target_w
