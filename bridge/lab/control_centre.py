@@ -13,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -26,6 +27,8 @@ from bridge.lab.telegrams import (
     TypeId,
     decode,
 )
+from bridge.lab.wire_centre import Command, Order, WireCentre, load, save
+from bridge.lab.wire_centre import asdu as wire_asdu
 
 SETPOINT_IOA = 100
 RETRY_S = 0.5
@@ -368,6 +371,98 @@ def watch(
         return 0
 
     _with(context.obj, act)
+
+
+@control_centre_app.command()
+def command(
+    context: typer.Context,
+    kind: Annotated[str, typer.Argument(help="single, double, normalized, scaled or float.")],
+    ioa: Annotated[int, typer.Argument(help="Information object address.")],
+    value: Annotated[float, typer.Argument(help="single: 0 or 1; double: 1 off, 2 on; else the value on the wire.")],
+    *,
+    select: Annotated[bool, typer.Option(help="Select, then execute.")] = False,
+    cancel: Annotated[bool, typer.Option(help="Deactivate instead of executing.")] = False,
+    tagged: Annotated[bool, typer.Option(help="With the present time.")] = False,
+    originator: Annotated[int, typer.Option(help="Originator address.")] = 0,
+) -> None:
+    """Send any command; exit 0 if its last answer was positive, 1 otherwise."""
+    known = {each.value[0]: each for each in Command}
+    if kind not in known:
+        raise typer.BadParameter(f"{kind} is none of {', '.join(known)}")
+    tag_ms = time.time_ns() // 1_000_000 if tagged else None
+    order = Order(known[kind], ioa, value, context.obj.common_address, originator, tag_utc_ms=tag_ms)
+
+    async def act(centre: WireCentre) -> int:
+        answers = await centre.operate(order, select=select, cancel=cancel)
+        for answer in answers:
+            typer.echo("no answer" if answer is None else str(answer))
+        return 0 if answers[-1] is not None and not answers[-1].negative else 1
+
+    _on_the_wire(context.obj, act)
+
+
+@control_centre_app.command()
+def measure(context: typer.Context, count: Annotated[int, typer.Option(help="How many round trips.")] = 1_000) -> None:
+    """Measure round trips of the test command, which changes nothing."""
+
+    async def act(centre: WireCentre) -> int:
+        took_ms = sorted(1000 * each for each in await centre.measure(context.obj.common_address, count))
+        figures = (took_ms[count // 2], took_ms[min(count - 1, count * 99 // 100)], took_ms[-1])
+        typer.echo(f"{count} round trips: p50 {figures[0]:.3f} ms, p99 {figures[1]:.3f} ms, worst {figures[2]:.3f} ms")
+        return 0
+
+    _on_the_wire(context.obj, act)
+
+
+@control_centre_app.command()
+def record(
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(help="The capture to write, JSON lines.")],
+    seconds: Annotated[float, typer.Option(help="How long.")] = 60.0,
+) -> None:
+    """Interrogate, and write down every frame for a while."""
+
+    async def act(centre: WireCentre) -> int:
+        centre.send(wire_asdu(TypeId.C_IC_NA_1, ACTIVATION, 0, b"\x14", context.obj.common_address))
+        await asyncio.sleep(seconds)
+        typer.echo(f"{save(centre.frames, file)} frames in {file}")
+        return 0
+
+    _on_the_wire(context.obj, act)
+
+
+@control_centre_app.command()
+def replay(
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(help="A capture that was recorded.")],
+    speed: Annotated[float, typer.Option(min=0.001, help="How many times faster.")] = 1.0,
+) -> None:
+    """Send again what the control centre of a capture sent, and print what is answered."""
+
+    async def act(centre: WireCentre) -> int:
+        number = await centre.replay(load(file), speed)
+        await asyncio.sleep(1.0)
+        for telegram in centre.received:
+            typer.echo(_line(telegram))
+        typer.echo(f"{number} requests replayed, {len(centre.received)} objects came back")
+        return 0
+
+    _on_the_wire(context.obj, act)
+
+
+def _on_the_wire(where: _Where, act: Callable[[WireCentre], Awaitable[int]]) -> None:
+    async def run() -> int:
+        centre = WireCentre(where.host, where.port)
+        try:
+            await centre.connect()
+            return await act(centre)
+        except (OSError, TimeoutError, EOFError, ValueError) as error:
+            typer.echo(f"{where.host}:{where.port}: {error or type(error).__name__}", err=True)
+            return 1
+        finally:
+            await centre.close()
+
+    raise typer.Exit(asyncio.run(run()))
 
 
 def _with(where: _Where, act: Callable[[ControlCentre], Awaitable[int]]) -> None:

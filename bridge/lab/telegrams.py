@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import calendar
 import struct
+import time
 from dataclasses import dataclass
 from enum import IntEnum, unique
 from typing import TypeAlias
@@ -16,27 +17,40 @@ class TypeId(IntEnum):
     """Type identifications the control centre meets, IEC 60870-5-101 §7.2.1."""
 
     M_SP_NA_1 = 1
+    M_DP_NA_1 = 3
+    M_ME_NA_1 = 9
+    M_ME_NB_1 = 11
     M_ME_NC_1 = 13
     M_IT_NA_1 = 15
     M_SP_TB_1 = 30
+    M_DP_TB_1 = 31
+    M_ME_TD_1 = 34
+    M_ME_TE_1 = 35
     M_ME_TF_1 = 36
     M_IT_TB_1 = 37
+    C_SC_NA_1 = 45
+    C_DC_NA_1 = 46
+    C_SE_NA_1 = 48
+    C_SE_NB_1 = 49
     C_SE_NC_1 = 50
+    C_SC_TA_1 = 58
+    C_DC_TA_1 = 59
+    C_SE_TA_1 = 61
+    C_SE_TB_1 = 62
     C_SE_TC_1 = 63
     M_EI_NA_1 = 70
     C_IC_NA_1 = 100
     C_CI_NA_1 = 101
+    C_RD_NA_1 = 102
     C_CS_NA_1 = 103
     C_TS_TA_1 = 107
 
 
-# Octets of one information object without its address, IEC 60870-5-101 §7.3.
-_OCTETS = {1: 1, 13: 5, 15: 5, 30: 8, 36: 12, 37: 12, 50: 5, 63: 12, 70: 1, 100: 1, 101: 1, 103: 7, 107: 9}
-_TAGGED = {TypeId.M_SP_TB_1, TypeId.M_ME_TF_1, TypeId.M_IT_TB_1, TypeId.C_SE_TC_1, TypeId.C_CS_NA_1, TypeId.C_TS_TA_1}
-_MEASURED = {TypeId.M_ME_NC_1, TypeId.M_ME_TF_1}
-_SETPOINTS = {TypeId.C_SE_NC_1, TypeId.C_SE_TC_1}
-_TOTALS = {TypeId.M_IT_NA_1, TypeId.M_IT_TB_1}
-_SINGLES = {TypeId.M_SP_NA_1, TypeId.M_SP_TB_1}
+# Octets of an information object without address and time tag, IEC 60870-5-101 §7.3.
+_ELEMENT = {1: 1, 3: 1, 9: 3, 11: 3, 13: 5, 15: 5, 45: 1, 46: 1, 48: 3, 49: 3, 50: 5, 70: 1, 100: 1, 101: 1, 102: 0}
+_UNTAGGED = {30: 1, 31: 3, 34: 9, 35: 11, 36: 13, 37: 15, 58: 45, 59: 46, 61: 48, 62: 49, 63: 50}
+_TAGGED = {*_UNTAGGED, TypeId.C_CS_NA_1, TypeId.C_TS_TA_1}
+_OCTETS = _ELEMENT | {tagged: _ELEMENT[same] + 7 for tagged, same in _UNTAGGED.items()} | {103: 7, 107: 9}
 
 ACTIVATION = 6
 ACTIVATION_CON = 7
@@ -148,17 +162,34 @@ def decode(frame: bytes, at_s: float, *, sent: bool) -> list[Telegram]:
     return telegrams
 
 
-def _object(type_id: int, octets: bytes) -> tuple[Value, int, int | None, bool]:
+def _object(  # noqa: PLR0911  one branch for each element
+    type_id: int, octets: bytes
+) -> tuple[Value, int, int | None, bool]:
     tag, valid = _time_tag(octets[-7:]) if type_id in _TAGGED else (None, True)
-    if type_id in _MEASURED:
-        return struct.unpack_from("<f", octets)[0], octets[4], tag, valid
-    if type_id in _SETPOINTS:
-        return struct.unpack_from("<f", octets)[0], 0, tag, valid
-    if type_id in _SINGLES:
-        return bool(octets[0] & 1), octets[0] & 0xF0, tag, valid
-    if type_id in _TOTALS:
-        return int.from_bytes(octets[:4], "little", signed=True), octets[4] & 0x80, tag, valid
-    return octets[0], 0, tag, valid
+    match _UNTAGGED.get(type_id, type_id):
+        case TypeId.M_ME_NC_1:
+            return struct.unpack_from("<f", octets)[0], octets[4], tag, valid
+        case TypeId.C_SE_NC_1:
+            return struct.unpack_from("<f", octets)[0], 0, tag, valid
+        case TypeId.M_ME_NA_1:
+            return struct.unpack_from("<h", octets)[0] / 32768, octets[2], tag, valid
+        case TypeId.M_ME_NB_1:
+            return struct.unpack_from("<h", octets)[0], octets[2], tag, valid
+        case TypeId.C_SE_NA_1:
+            return struct.unpack_from("<h", octets)[0] / 32768, 0, tag, valid
+        case TypeId.C_SE_NB_1:
+            return struct.unpack_from("<h", octets)[0], 0, tag, valid
+        case TypeId.M_SP_NA_1:
+            return bool(octets[0] & 1), octets[0] & 0xF0, tag, valid
+        case TypeId.M_DP_NA_1:
+            return octets[0] & 3, octets[0] & 0xF0, tag, valid
+        case TypeId.C_SC_NA_1:
+            return bool(octets[0] & 1), 0, tag, valid
+        case TypeId.C_DC_NA_1:
+            return octets[0] & 3, 0, tag, valid
+        case TypeId.M_IT_NA_1:
+            return int.from_bytes(octets[:4], "little", signed=True), octets[4] & 0x80, tag, valid
+    return (octets[0] if octets else None), 0, tag, valid
 
 
 def _time_tag(octets: bytes) -> tuple[int | None, bool]:
@@ -168,6 +199,14 @@ def _time_tag(octets: bytes) -> tuple[int | None, bool]:
     if not (1 <= date[1] <= 12 and 1 <= date[2] <= calendar.monthrange(date[0], date[1])[1] and date[3] < 24):
         return None, False
     return calendar.timegm(date) * 1000 + millis, not minute & 0x80
+
+
+def encode_time(utc_ms: int) -> bytes:
+    """CP56Time2a in UTC."""
+    seconds, millis = divmod(utc_ms, 1000)
+    read = time.gmtime(seconds)
+    minute = (read.tm_sec * 1000 + millis, read.tm_min, read.tm_hour, read.tm_mday, read.tm_mon, read.tm_year - 2000)
+    return struct.pack("<HBBBBB", *minute)
 
 
 def _clock(utc_ms: int) -> str:
