@@ -1,4 +1,4 @@
-"""The command line: `gridlimit run | check | signals | acceptance | trace | outbox | lab | scenario | simulate`."""
+"""The command line: `gridlimit run`, `check` and whatever else an engineer or a developer asks for."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import contextlib
 import http.client
 import json
 import logging
+import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -39,7 +41,7 @@ err = Console(stderr=True, soft_wrap=True)
 
 TRACE_EVERY_S = 0.5
 HTTP_TIMEOUT_S = 10.0
-LAB_FREE = {"run", "check", "signals", "acceptance", "trace", "outbox", "version"}
+LAB_FREE = {"run", "check", "signals", "acceptance", "trace", "outbox", "replay", "version"}
 EXIT_CONFIG = 78  # EX_CONFIG: a supervisor need not try again
 
 ConfigOption = Annotated[
@@ -252,6 +254,43 @@ def acceptance(
     out.print(f"{'passed' if report.passed else 'FAILED'}: {len(report.checks)} checks, {output}", highlight=False)
     if not report.passed:
         raise typer.Exit(1)
+
+
+@app.command()
+def replay(
+    journal: Annotated[Path, typer.Argument(help="The file bridge.db of a service, or a copy of it.", exists=True)],
+    quiet: Annotated[bool, typer.Option("--quiet", help="Only the digest, no line for each event.")] = False,
+) -> None:
+    """Play a recorded journal again: show what followed from each event, and check it against every kept state.
+
+    A copy is played, so a service may go on running. The same journal always gives the same digest.
+    """
+    from bridge.replay import ReplayError, replay as play  # noqa: I001, PLC0415  `run` needs none of it
+    from bridge.store.database import Database, StoreError  # noqa: PLC0415
+    from bridge.store.journal import Journal  # noqa: PLC0415
+
+    def show(line: str) -> None:
+        if not quiet:
+            out.print(line, markup=False, highlight=False)
+
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / journal.name
+        try:
+            for part in journal.parent.glob(f"{journal.name}*"):
+                shutil.copy(part, copy.parent)
+            database = Database(copy)
+            recorded = Journal(database)
+            kept, first = recorded.snapshots(), recorded.first_sequence
+            # Where the oldest records are gone, the oldest state that all later ones follow begins the play.
+            begin = None if first == 1 else min((number for number in kept if number >= first - 1), default=0)
+            state = None if begin is None or begin not in kept else (begin, kept[begin])
+            done = play(recorded.tail(begin or 0), state, kept, show)
+            database.close()
+        except (OSError, StoreError, ReplayError) as problem:
+            err.print(f"{journal}: {problem}", style="red", markup=False, highlight=False)
+            raise typer.Exit(1) from None
+    words = f"{done.records} records gave {done.effects} effects and led to {done.kept} of {len(kept)} kept states"
+    out.print(f"{words}\nsha256 {done.digest}", markup=False, highlight=False)
 
 
 @app.command()

@@ -43,6 +43,12 @@ class Journal:
         """The number of the newest record on disk; 0 if there never was one."""
         return self._last_sequence
 
+    @property
+    def first_sequence(self) -> int:
+        """The number of the oldest record that is still there; one more than the last if none is."""
+        (row,) = self._database.rows("SELECT min(sequence) FROM journal")
+        return self._last_sequence + 1 if row[0] is None else int(row[0])
+
     def append(self, records: Sequence[str]) -> None:
         """Write all records in one transaction: on disk when this returns. Raises JournalFailed."""
         utc_ms = self._utc_ms()
@@ -75,6 +81,11 @@ class Journal:
             if crc == _crc(sequence, utc_ms, state):
                 return sequence, state
         return None
+
+    def snapshots(self) -> dict[int, str]:
+        """Every snapshot that is whole: the state after the record of that number, the oldest first."""
+        rows = self._database.rows("SELECT sequence, utc_ms, state, crc FROM snapshot ORDER BY sequence")
+        return {sequence: state for sequence, utc_ms, state, crc in rows if crc == _crc(sequence, utc_ms, state)}
 
     def tail(self, after: int) -> Iterator[tuple[int, str]]:
         """Number and text of every record after that number, in order, without those set aside.
