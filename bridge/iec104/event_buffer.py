@@ -40,7 +40,7 @@ class Event(NamedTuple):
 
 
 class EventLog(Protocol):
-    """Where events wait. Rows are those of `Event`; whatever writes raises OSError once it cannot any more."""
+    """Where events wait. Rows are those of `Event`; whatever reads or writes raises OSError if it cannot."""
 
     @property
     def last_sequence(self) -> int:

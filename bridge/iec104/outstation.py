@@ -256,10 +256,20 @@ class Outstation:
         for session in self.started:
             session.offer(events)
 
-    def _keep(self, write: Callable[[], None]) -> None:
-        """Use the event log; one that cannot be written any more is left for one in memory, so that events flow on."""
+    def recorded(self, behind: int) -> list[Row]:
+        """The oldest events recorded behind that number, as many as a session holds at once."""
+        rows: list[Row] = []
+
+        def read() -> None:
+            rows[:] = self.events.after(behind, PENDING_EVENTS)
+
+        self._keep(read)
+        return rows
+
+    def _keep(self, use: Callable[[], None]) -> None:
+        """Use the event log; one that cannot be used any more is left for one in memory, so that events flow on."""
         try:
-            write()
+            use()
         except OSError as error:
             log.critical("events are kept in memory only from now on", why=str(error))
             acknowledged = {name: self.events.acknowledged(name) for name in self._groups}
@@ -267,7 +277,7 @@ class Outstation:
             self.events.serve(list(self._groups))
             for name, sequence in acknowledged.items():
                 self.events.acknowledge(name, sequence)
-            write()
+            use()
 
     def join(self, session: Session) -> int:
         """A session begins data transfer; the number of the event behind which it begins.
@@ -573,7 +583,7 @@ class Session:
     def _has_events(self) -> bool:
         """Whether an event is to be sent; fetches more of what is recorded where `_pending` runs out."""
         if self._behind and len(self._pending) <= asdu.MAXIMUM_OBJECTS:
-            rows = self.outstation.events.after(self._last_pending, PENDING_EVENTS)
+            rows = self.outstation.recorded(self._last_pending)
             self._pending.extend(map(Event._make, rows))
             self._behind = bool(rows)
             if rows:

@@ -82,11 +82,14 @@ class StoredEvents:
 
     def after(self, sequence: int, number: int) -> list[Row]:
         """The oldest events behind `sequence`, at most so many; a damaged one is left out, counted and logged."""
-        found = self._database.rows(
-            "SELECT sequence, type_id, cause, common_address, octets, crc FROM event WHERE sequence > ?"
-            " ORDER BY sequence LIMIT ?",
-            (sequence, number),
-        )
+        try:
+            found = self._database.rows(
+                "SELECT sequence, type_id, cause, common_address, octets, crc FROM event WHERE sequence > ?"
+                " ORDER BY sequence LIMIT ?",
+                (sequence, number),
+            )
+        except StoreError as error:
+            raise EventsFailed(str(error)) from error
         rows: list[Row] = []
         for *row, crc in found:
             if crc == _crc(*row):

@@ -47,16 +47,26 @@ class Authority:
         )  # fmt: skip
         self.certificate = folder / "ca.pem"
 
-    def issue(self, name: str, days: int = 365, start: str | None = None, end: str | None = None) -> tuple[Path, Path]:
+    def issue(
+        self,
+        name: str,
+        days: int = 365,
+        start: str | None = None,
+        end: str | None = None,
+        *,
+        rsa_bits: int | None = None,
+        digest: str = "sha256",
+    ) -> tuple[Path, Path]:
         """Certificate and key of `name`, valid for so many days or between two times YYYYMMDDHHMMSSZ."""
+        curve = ["ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
         self._openssl(
-            "req", "-new", "-config", "configuration", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1",
+            "req", "-new", "-config", "configuration", "-newkey", *(curve if rsa_bits is None else [f"rsa:{rsa_bits}"]),
             "-nodes", "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}",
         )  # fmt: skip
         dates = ["-days", str(days)] if start is None or end is None else ["-startdate", start, "-enddate", end]
         self._openssl(
             "ca", "-batch", "-config", "configuration", "-cert", "ca.pem", "-keyfile", "ca.key", "-notext",
-            "-in", f"{name}.csr", "-out", f"{name}.pem", *dates,
+            "-md", digest, "-in", f"{name}.csr", "-out", f"{name}.pem", *dates,
         )  # fmt: skip
         return self.folder / f"{name}.pem", self.folder / f"{name}.key"
 

@@ -168,6 +168,21 @@ def test_without_a_disk_events_flow_on_from_memory() -> None:
     assert counted(master.all()) == [11, 12]
 
 
+class Unreadable(EventBuffer):
+    """A log whose disk cannot be read any more."""
+
+    def after(self, sequence: int, number: int) -> list[Row]:  # noqa: ARG002
+        raise OSError("the disk is gone")
+
+
+def test_a_disk_that_cannot_be_read_ends_no_connection() -> None:
+    world = World(Unreadable(100))  # type: ignore[arg-type]
+    world.count(1, 5)
+    master = Master(world.outstation)
+    world.count(6, 7)
+    assert counted(master.all()) == [6, 7], "what was on the disk is lost, what comes is not"
+
+
 @pytest.mark.slow
 async def test_i10_98304_events_in_i_frames_of_their_own_survive_three_wraps_of_the_sequence_numbers() -> None:
     async with running(FakeSite(k=32767, w=32000)) as site:
