@@ -186,6 +186,8 @@ class App:
             system_clock,
             connection_class=hello_connection(hellos),
             security_event=self._security_event,
+            tls=settings.ocpp.tls,
+            plain=None if settings.ocpp.legacy is None else (settings.ocpp.legacy.host, settings.ocpp.legacy.port),
         )
 
     def _security_event(self, serial: str, kind: str, why: str) -> None:
@@ -243,6 +245,7 @@ class App:
             site=self._plan.name,
             iec104=f"{self._settings.iec104.host}:{self.outstation.port}",
             ocpp=f"{self._settings.ocpp.host}:{self.chargers.port}",
+            ocpp_plain_port=self.chargers.plain_port,
             http=f"{self._settings.http.host}:{self.web.port}",
             chargers=len(self._plan.chargers),
             limit_w=self.engine.site.limit.power_w,
@@ -286,17 +289,17 @@ class App:
         self.failure = why
         asyncio.get_running_loop().call_later(LAST_CUTS_S, self.stopping.set)
 
-    def _deliver(self, effects: Sequence[Effect]) -> None:
-        for effect in effects:
-            match effect:
     def _tell(self, order: Order) -> None:
         if isinstance(order, SetLimit):
             self.chargers.set_limit(order)
         else:
             self.chargers.set_floor(order)
 
-                case PointChanged():
+    def _deliver(self, effects: Sequence[Effect]) -> None:
         self._dispatch.put([effect for effect in effects if isinstance(effect, SetLimit | SetFloor)])
+        for effect in effects:
+            match effect:
+                case PointChanged():
                     self.outstation.publish(effect)
                 case Confirm():
                     if effect.reason is None:

@@ -122,10 +122,12 @@ def check(
         f"fallback    hold the last limit {hold}, then {fallback.limit_w} W; on return: {fallback.on_return.value}",
         f"iec104      {iec104.host}:{iec104.port}, common address {iec104.common_address}",
         f"            stack {iec104.stack}, DSO profile {iec104.dso_profile}",
-        f"ocpp        {settings.ocpp.host}:{settings.ocpp.port}, {len(settings.chargers)} chargers",
+        f"ocpp        {_charger_listeners(settings)}, {len(settings.chargers)} chargers",
         *(
             f"  charger   {entry.serial}: {entry.charger_profile}, {entry.minimum_w}-{entry.maximum_w} W, points from"
-            f" {1000 + 10 * entry.index}" + (", out of service" if entry.out_of_service else "")
+            f" {1000 + 10 * entry.index}"
+            + (f", security profile {entry.security_profile}" if entry.security_profile else "")
+            + (", out of service" if entry.out_of_service else "")
             for entry in settings.chargers
         ),
         f"csms        {csms.url or 'none: the bridge is the central system itself'}"
@@ -137,6 +139,14 @@ def check(
         out.print(line, markup=False, highlight=False)
     for warning in warnings(settings):
         out.print(f"warning: {warning}", style="yellow", markup=False, highlight=False)
+
+
+def _charger_listeners(settings: Settings) -> str:
+    ocpp = settings.ocpp
+    if ocpp.tls is None:
+        return f"{ocpp.host}:{ocpp.port}"
+    plain = "" if ocpp.legacy is None else f", without TLS {ocpp.legacy.host}:{ocpp.legacy.port}"
+    return f"{ocpp.host}:{ocpp.port} with TLS{plain}"
 
 
 def _check_capture(capture: Path, charger_profile: str, config: Path | None) -> None:

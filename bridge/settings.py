@@ -34,6 +34,8 @@ LPC_HOLD_S = 120.0  # EEBUS LPC: the heartbeat is missing after 120 s
 LPC_RELEASE_S = 7_200.0
 MAX_FILE_BYTES = 4_000_000
 MAX_DEPTH = 8
+MAX_PASSWORD_BYTES = 256
+MIN_PASSWORD_CHARACTERS = 16  # OCPP 2.0.1 A00.FR.205
 MAX_TRANSLATED_SERIAL = 25  # OCPP 2.0.1 ChargingStationType.serialNumber
 
 KeyPath = tuple[Hashable, ...]
@@ -401,11 +403,55 @@ class Fallback(_Section):
         return LPC_RELEASE_S if value is None and info.data.get("mode") == "eebus_lpc" else value
 
 
+class OcppTls(_Section):
+    """TLS towards chargers (OCPP 2.0.1 A00, security profiles 2 and 3): our certificate with its chain, and its key.
+
+    `client_ca` signs the certificates of chargers (security profile 3), `client_organization` must stand in them as
+    their owner (A00.FR.404; default: not looked at), `revocation_list` says which no longer count. All files are PEM,
+    read anew for new connections when they change; relative paths count from the folder of the configuration file.
+    """
+
+    certificate: FilePath
+    key: FilePath
+    client_ca: FilePath | None = None
+    client_organization: Annotated[str, Field(min_length=1, max_length=64)] | None = Field(None, validate_default=True)
+    revocation_list: FilePath | None = Field(None, validate_default=True)
+    minimum_version: Literal["1.2", "1.3"] = "1.2"
+
+    @field_validator("client_organization", "revocation_list")
+    @classmethod
+    def _needs_client_certificates(cls, value: Any, info: ValidationInfo) -> Any:
+        if value is not None and info.data.get("client_ca") is None:
+            raise ValueError("belongs to client certificates: set client_ca too")
+        return value
+
+
+class PlainListener(_Section):
+    """The listener without TLS, for chargers of security profiles 0 and 1 (port 0: any free one)."""
+
+    host: Host = "127.0.0.1"
+    port: Port = 9001
+
+
 class Ocpp(_Section):
-    """Where chargers connect (port 0: any free one)."""
+    """Where chargers connect (port 0: any free one): all of them here, in the clear.
+
+    With `tls` this is wss, for chargers of security profiles 2 and 3; all others connect at `legacy` then. The file
+    `passwords_dir`/<serial> holds the password of a charger that has no `password_file` of its own.
+    """
 
     host: Host = "127.0.0.1"
     port: Port = 9000
+    tls: OcppTls | None = None
+    legacy: PlainListener | None = Field(default=None, validate_default=True)
+    passwords_dir: FilePath | None = None
+
+    @field_validator("legacy")
+    @classmethod
+    def _a_listener_of_its_own_needs_a_reason(cls, legacy: PlainListener | None, info: ValidationInfo) -> Any:
+        if legacy is not None and "tls" in info.data and info.data["tls"] is None:
+            raise ValueError("is for chargers without TLS beside those with it: set ocpp.tls, or use ocpp.port for all")
+        return legacy
 
 
 class Http(_Section):
@@ -476,6 +522,10 @@ class ChargerEntry(_Section):
     """One charger of the site. `profile` is the charger profile read for it; what is not said is taken from there.
 
     `serial` is its identity everywhere. `index` says where its points stand (default: its position in the list).
+    `security_profile` is the one of OCPP 2.0.1 A00 that it must use, no other is accepted: 1 is HTTP Basic, 2 that with
+    TLS, 3 TLS with a client certificate whose common name is the serial, 0 none of these. `password_file` holds its
+    password (profiles 1 and 2), read at every connection. Default: of ocpp1.5, which knows none, 0; of the others what
+    the credentials configured amount to, and never less than 2 where `ocpp.tls` is set.
     """
 
     serial: Identity
@@ -483,6 +533,8 @@ class ChargerEntry(_Section):
     profile: ChargerProfile
     index: Annotated[int, Field(ge=0, lt=MAX_IOA // CHARGER_IOA_STRIDE)]
     out_of_service: bool = False
+    security_profile: Annotated[int, Field(ge=0, le=3)] | None = None
+    password_file: FilePath | None = None
     priority: Annotated[int, Field(ge=-100, le=100)] = 0
     floor_w: PowerW
     sample_interval_s: Annotated[int, Field(ge=1, le=86_400)]
@@ -537,6 +589,7 @@ class Settings(_Section, BaseSettings):
     @classmethod
     def _every_listener_has_its_own_port(cls, http: Http, info: ValidationInfo) -> Http:
         sections = [info.data[name] for name in ("iec104", "ocpp") if name in info.data] + [http]
+        sections += [section.legacy for section in sections if isinstance(section, Ocpp) and section.legacy]
         listeners = [f"{section.host}:{section.port}" for section in sections if section.port]
         if shared := {listener for listener in listeners if listeners.count(listener) > 1}:
             raise ValueError(f"iec104, ocpp and http need ports of their own: {shared.pop()} is named twice")
@@ -669,6 +722,8 @@ def load(path: Path | None, environ: Mapping[str, str] | None = None) -> Setting
     if settings is not None:
         for text in _clashing_points(settings):
             source.problem(("iec104", "dso_profile"), text)
+        for position, key, text in _credential_problems(settings):
+            source.problem(("chargers", position, key), text)
         total_w, unlimited = without_bridge(settings)
         if settings.site.require_floors and total_w > settings.fallback.limit_w:
             why = f"; nothing limits {', '.join(unlimited[:5])} then" if unlimited else ""
@@ -676,20 +731,60 @@ def load(path: Path | None, environ: Mapping[str, str] | None = None) -> Setting
             source.problem(("site", "require_floors"), f"{text}: lower floor_w, give leases, or do without")
     if settings is None or source.problems:
         raise ConfigError(source.problems)
-    tls = None if settings.iec104.tls is None else _beside(settings.iec104.tls, folder)
     return settings.model_copy(
         update={
             "data_dir": folder / settings.data_dir,
             "csms": _beside(settings.csms, folder),
-            "iec104": settings.iec104.model_copy(update={"tls": tls}),
+            "iec104": _beside(settings.iec104, folder),
+            "ocpp": (ocpp := _beside(settings.ocpp, folder)),
+            "chargers": [_with_credentials(entry, ocpp, folder) for entry in settings.chargers],
         }
     )
 
 
+def _with_credentials(entry: ChargerEntry, ocpp: Ocpp, folder: Path) -> ChargerEntry:
+    """Decide on its security profile and where its password stands."""
+    profile = _security_profile(entry, ocpp)
+    path = None if entry.password_file is None else folder / entry.password_file
+    if path is None and profile in (1, 2) and ocpp.passwords_dir is not None:
+        path = ocpp.passwords_dir / entry.serial
+    return entry.model_copy(update={"security_profile": profile, "password_file": path})
+
+
+def _security_profile(entry: ChargerEntry, ocpp: Ocpp) -> int:
+    if entry.security_profile is not None:
+        return entry.security_profile
+    if entry.profile.protocol == "ocpp1.5":
+        return 1 if entry.password_file is not None else 0
+    has_password = entry.password_file is not None or ocpp.passwords_dir is not None
+    if ocpp.tls is None:
+        return 1 if has_password else 0
+    return 3 if ocpp.tls.client_ca is not None and not has_password else 2
+
+
+def _credential_problems(settings: Settings) -> Iterator[tuple[int, str, str]]:
+    """What a charger cannot prove itself with: its position, the key, and what to do."""
+    ocpp = settings.ocpp
+    for position, entry in enumerate(settings.chargers):
+        profile = _security_profile(entry, ocpp)
+        if profile and ":" in entry.serial:
+            yield position, "serial", "has a colon: with a security profile no identity may (A00.FR.204)"
+        if profile in (1, 2) and entry.password_file is None and ocpp.passwords_dir is None:
+            yield position, "security_profile", f"{profile} needs a password: set password_file or ocpp.passwords_dir"
+        if profile >= 2 and ocpp.tls is None:  # noqa: PLR2004  the security profiles with TLS
+            yield position, "security_profile", f"{profile} needs TLS: set ocpp.tls"
+        elif profile == 3 and ocpp.tls is not None and ocpp.tls.client_ca is None:  # noqa: PLR2004
+            yield position, "security_profile", "3 needs somebody who signs certificates: set ocpp.tls.client_ca"
+        elif profile < 2 and ocpp.tls is not None and ocpp.legacy is None:  # noqa: PLR2004
+            text = f"{profile} is spoken without TLS, ocpp.port is for TLS: set ocpp.legacy, or another profile"
+            yield position, "security_profile", text
+
+
 def _beside(section: ModelT, folder: Path) -> ModelT:
-    """Count the relative paths of a section from `folder`."""
-    paths = {name: folder / value for name, value in section if isinstance(value, Path)}
-    return section.model_copy(update=paths)
+    """Count the relative paths of a section, and of the sections in it, from `folder`."""
+    paths: dict[str, Any] = {name: folder / value for name, value in section if isinstance(value, Path)}
+    within = {name: _beside(value, folder) for name, value in section if isinstance(value, OcppTls | Tls)}
+    return section.model_copy(update=paths | within)
 
 
 def charger_profile(name: str, folder: Path = SHIPPED_PROFILES) -> ChargerProfile:
@@ -784,11 +879,32 @@ def warnings(settings: Settings) -> list[str]:
         found.append("fallback.hold_s: null: a lost link never leads to the fallback limit")
     if settings.csms.url is not None and settings.csms.security_profile == 0:
         found.append("csms: no credentials: chargers appear there without authentication (no security profile)")
+    ocpp = settings.ocpp
+    plain_ocpp = ("ocpp", ocpp.host) if ocpp.tls is None else ("ocpp.legacy", ocpp.legacy.host if ocpp.legacy else "")
     plain_104 = () if settings.iec104.tls else (("iec104", settings.iec104.host),)
-    for name, host in (*plain_104, ("ocpp", settings.ocpp.host), ("http", settings.http.host)):
-        if not _is_loopback(host):
+    for name, host in (*plain_104, plain_ocpp, ("http", settings.http.host)):
+        if host and not _is_loopback(host):
             found.append(f"{name}.host: {host}: plain TCP without TLS beyond this machine: only in a trusted network")
-    return found
+    open_to_all = sum(not entry.security_profile for entry in settings.chargers)
+    if open_to_all and plain_ocpp[1] and not _is_loopback(plain_ocpp[1]):
+        found.append(f"chargers: {open_to_all} without authentication (security profile 0): a serial is all they say")
+    return found + [text for entry in settings.chargers if (text := _password_warning(entry))]
+
+
+def _password_warning(entry: ChargerEntry) -> str | None:
+    """What is wrong with the password file of a charger; it is read at every connection, so it may yet become right."""
+    path = entry.password_file
+    if path is None or entry.security_profile not in (1, 2):
+        return None
+    try:
+        with path.open("rb") as file:
+            length = len(file.read(MAX_PASSWORD_BYTES).strip())
+        is_open = bool(path.stat().st_mode & 0o044)
+    except OSError as error:
+        return f"chargers: {entry.serial} cannot connect: {path}: {error.strerror}"
+    if length < MIN_PASSWORD_CHARACTERS:
+        return f"chargers: {entry.serial}: {path}: shorter than {MIN_PASSWORD_CHARACTERS} characters"
+    return f"chargers: {entry.serial}: {path}: others may read it: chmod 0400" if is_open else None
 
 
 def _charger_warnings(settings: Settings) -> list[str]:

@@ -399,3 +399,67 @@ def test_a_lease_is_for_those_that_can_hold_one(tmp_path: Path) -> None:
     )
     assert plan.chargers[0].lease_ms == 120_000
     assert plan.chargers[0].ladder[0].value == "limit"
+
+
+def test_a_charger_must_prove_who_it_is_as_far_as_the_configuration_lets_it(tmp_path: Path) -> None:
+    text = (
+        LEAST
+        + """\
+ocpp:
+  tls: {certificate: bridge.pem, key: bridge.key, client_ca: ca.pem}
+  legacy: {port: 9001}
+chargers:
+- {serial: S4-0001, charger_profile: series4-ultra}
+- {serial: CS-0001, charger_profile: native-201}
+- {serial: CS-0002, charger_profile: native-201, password_file: /run/secrets/password}
+- {serial: CS-0003, charger_profile: native-201, security_profile: 0}
+"""
+    )
+    read = load(tmp_path, text)
+    assert [entry.security_profile for entry in read.chargers] == [0, 3, 2, 0]
+    assert read.ocpp.tls is not None
+    assert read.ocpp.tls.client_ca == tmp_path / "ca.pem"
+    assert read.chargers[2].password_file == Path("/run/secrets/password")
+
+
+def test_a_folder_of_passwords_gives_each_charger_that_can_say_one_its_own(tmp_path: Path) -> None:
+    chargers = "[{serial: S4-0001, charger_profile: series4-ultra}, {serial: CS-0001, charger_profile: native-201}]"
+    read = load(tmp_path, f"{LEAST}ocpp: {{passwords_dir: passwords}}\nchargers: {chargers}\n")
+    assert [(entry.security_profile, entry.password_file) for entry in read.chargers] == [
+        (0, None),
+        (1, tmp_path / "passwords" / "CS-0001"),
+    ]
+    assert "chargers: CS-0001 cannot connect" in "\n".join(settings.warnings(read))
+
+
+@pytest.mark.parametrize(
+    ("ocpp", "charger", "says"),
+    [
+        ("{}", "security_profile: 1", "1 needs a password: set password_file or ocpp.passwords_dir"),
+        ("{passwords_dir: p}", "security_profile: 2", "2 needs TLS: set ocpp.tls"),
+        ("{tls: {certificate: c, key: k}}", "security_profile: 3", "3 needs somebody who signs certificates"),
+        ("{tls: {certificate: c, key: k}}", "index: 0", "2 needs a password"),
+        ("{tls: {certificate: c, key: k}}", "security_profile: 0", "0 is spoken without TLS, ocpp.port is for TLS"),
+        ("{legacy: {port: 9001}}", "index: 0", "is for chargers without TLS beside those with it"),
+        ("{tls: {certificate: c, key: k, revocation_list: r}}", "index: 0", "set client_ca too"),
+    ],
+)
+def test_credentials_that_cannot_be_are_refused(tmp_path: Path, ocpp: str, charger: str, says: str) -> None:
+    text = f"{LEAST}ocpp: {ocpp}\nchargers: [{{serial: CS-0001, charger_profile: native-201, {charger}}}]\n"
+    assert says in "\n".join(problems(tmp_path, text))
+
+
+def test_plain_listeners_beyond_this_machine_are_worth_a_warning(tmp_path: Path) -> None:
+    unit = "chargers: [{serial: S4-0001, charger_profile: series4-ultra}]\n"
+    tls = "tls: {certificate: c, key: k}"
+    for ocpp, plain in (("{host: 0.0.0.0}", "ocpp"), (f"{{{tls}, legacy: {{host: 0.0.0.0}}}}", "ocpp.legacy")):
+        found = settings.warnings(load(tmp_path, f"{LEAST}ocpp: {ocpp}\n{unit}"))
+        assert any(each.startswith(f"{plain}.host: 0.0.0.0: plain TCP") for each in found)
+        assert any("1 without authentication" in each for each in found)
+    local = settings.warnings(load(tmp_path, f"{LEAST}ocpp: {{host: 0.0.0.0, {tls}, legacy: {{}}}}\n{unit}"))
+    assert not any("plain TCP" in each or "without authentication" in each for each in local)
+
+
+def test_the_plain_listener_needs_a_port_of_its_own(tmp_path: Path) -> None:
+    text = f"{LEAST}ocpp: {{tls: {{certificate: c, key: k}}, legacy: {{port: 9000}}}}\n"
+    assert "need ports of their own" in "\n".join(problems(tmp_path, text))

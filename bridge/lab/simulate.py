@@ -95,13 +95,23 @@ async def run_station(
     vehicle: Vehicle = USUAL_VEHICLE,
     control: Control = NO_CONTROL,
     password: str | None = None,
+    tls: ssl.SSLContext | None = None,
 ) -> None:
     """Run native OCPP 2.0.1 stations until cancelled."""
+    power = {"maximum_w": 22_000, "minimum_w": 4_140}
     stations = [
-        Station201(url, identity, power=_power_path(vehicle, maximum_w=22_000, minimum_w=4_140), password=password)
+        Station201(url, identity, power=_power_path(vehicle, **power), password=password, tls=tls)
         for identity in identities
     ]
     await run_chargers(stations, vehicle, control)
+
+
+def station_tls(authority: Path, certificate: Path | None, key: Path | None) -> ssl.SSLContext:
+    """TLS of a station that trusts `authority` and shows a certificate if it has one (security profile 3)."""
+    context = ssl.create_default_context(cafile=authority)
+    if certificate is not None:
+        context.load_cert_chain(certificate, key)
+    return context
 
 
 def csms_tls(certificate: Path, key: Path, client_authority: Path | None) -> ssl.SSLContext:
@@ -244,6 +254,9 @@ def station(
     identity: Annotated[str, typer.Option(help="Identity of the first; the others count on.")] = "CS-0001",
     count: Annotated[int, typer.Option(min=1, max=MAX_CHARGERS)] = 1,
     password: Annotated[str | None, typer.Option(help="For HTTP Basic authentication.")] = None,
+    ca: Annotated[Path | None, typer.Option(help="For wss: who signs the certificate of the bridge (PEM).")] = None,
+    certificate: Annotated[Path | None, typer.Option(help="Its own certificate chain (PEM).")] = None,
+    key: Annotated[Path | None, typer.Option(help="Its key (PEM).")] = None,
     demand_w: DemandOption = 11_000,
     charging: ChargingOption = True,
     reaction_s: ReactionOption = 1.0,
@@ -254,7 +267,10 @@ def station(
     vehicle = Vehicle(demand_w, charging, reaction_s)
     control = Control(control_host, control_port)
     identities = [identity] if count == 1 else _serials(identity, count)
-    _run(run_station(url, identities, vehicle=vehicle, control=control, password=password))
+    if ca is None and (url.startswith("wss:") or certificate is not None):
+        raise typer.BadParameter("wss needs --ca: who signs the certificate of the bridge")
+    tls = None if ca is None else station_tls(ca, certificate, key)
+    _run(run_station(url, identities, vehicle=vehicle, control=control, password=password, tls=tls))
 
 
 @simulate_app.command("csms")

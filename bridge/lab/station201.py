@@ -8,6 +8,7 @@ import contextlib
 import logging
 import math
 import re
+import ssl
 import uuid
 from collections import deque
 from collections.abc import Callable
@@ -79,7 +80,9 @@ def sampled_values(reading: Reading, measurands: str, context: str) -> list[Payl
 
 
 class Station201(SimulatedCharger):
-    """One station dialling `url`/`identity` (ws://HOST:PORT), with Basic authentication if there is a password.
+    """One station dialling `url`/`identity` (ws:// or wss://HOST:PORT), with Basic authentication if it has a password.
+
+    `tls` says what it trusts and which certificate it shows (security profiles 2 and 3).
 
     Installed charging profiles and variables outlive a reboot; it forgets the charging profiles when told to forget.
     Samples are off until somebody sets SampledDataCtrlr.TxUpdatedInterval (in a transaction) or
@@ -95,6 +98,7 @@ class Station201(SimulatedCharger):
         *,
         power: PowerPath | None = None,
         password: str | None = None,
+        tls: ssl.SSLContext | None = None,
         abilities: Abilities | None = None,
         reboot_s: float = 2.0,
         back_off_s: float = 1.0,
@@ -107,6 +111,7 @@ class Station201(SimulatedCharger):
         self.events: deque[Payload] = deque()
         self.variables = _variables(self.charging_profiles.abilities)
         self._password = password
+        self._tls = tls
         self._boot_reason = "PowerUp"
         self._reset_when_idle = False
         self._event_queued = asyncio.Event()
@@ -208,6 +213,7 @@ class Station201(SimulatedCharger):
             self.url,
             subprotocols=[Subprotocol("ocpp2.0.1")],
             additional_headers=headers,
+            ssl=self._tls,
             compression=None,
             proxy=None,
             ping_interval=None,

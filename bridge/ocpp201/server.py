@@ -8,7 +8,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any, Final, Protocol, TypeAlias
+from typing import Final, Protocol, TypeAlias
 from urllib.parse import unquote, urlsplit
 
 import structlog
@@ -21,10 +21,11 @@ from websockets.typing import Subprotocol
 
 from bridge.core.messages import Answer, ChargerConnected, ChargerDisconnected, Event, LimitAnswered, SetFloor, SetLimit
 from bridge.core.quantities import Now
+from bridge.ocpp201.connection import OPEN_TIMEOUT_S, CountedConnection, address_of, counted, host_of
+from bridge.ocpp201.credentials import Credentials, Refusal, ServerTls, Shown, certificate_names
 from bridge.ocpp201.rpc import MAX_FRAME_BYTES, WebSocket, parse
-from bridge.settings import ChargerEntry
+from bridge.settings import ChargerEntry, OcppTls
 
-OPEN_TIMEOUT_S: Final = 5.0
 PING_INTERVAL_S: Final = 5.0  # with its timeout and the closing one: a dead unit is offline within 12 s
 PING_TIMEOUT_S: Final = 5.0
 CLOSE_TIMEOUT_S: Final = 2.0
@@ -40,6 +41,7 @@ MIN_OPENING_PER_ADDRESS: Final = 10
 _IDENTITY: Final = re.compile(r"[A-Za-z0-9*_=:+|@.-]{1,48}")  # OCPP 2.0.1 Part 4 §3.1.1
 _CLOSE_TRY_AGAIN: Final = 1013
 _CLOSE_REPLACED: Final = 1008
+_UNAUTHENTICATED: Final = (HTTPStatus.UNAUTHORIZED, HTTPStatus.TOO_MANY_REQUESTS)
 
 log = structlog.get_logger(__name__)
 
@@ -80,12 +82,6 @@ class _Live:
     address: str
 
 
-@dataclass(frozen=True, slots=True)
-class _Refusal:
-    status: HTTPStatus
-    why: str
-
-
 class Server:
     """Listens on `host`:`port` for the `chargers` that may connect, by serial.
 
@@ -94,7 +90,8 @@ class Server:
     BootNotification says; two that disagree are refused. `security_event` is told of a serial, a type of OCPP 2.0.1
     and a reason, at most once a minute for each serial. `max_connections` bounds all connections,
     `max_opening_per_address` those of one address whose handshake is not done; by default twice the chargers and 20
-    more, and as many as there are chargers. Submits ChargerConnected and ChargerDisconnected.
+    more, and as many as there are chargers. With `tls` this is wss, and chargers of security profiles 0 and 1 connect
+    at `plain` (host, port), which shares everything with it. Submits ChargerConnected and ChargerDisconnected.
     """
 
     def __init__(
@@ -108,11 +105,18 @@ class Server:
         connection_class: type[ServerConnection] = ServerConnection,
         *,
         security_event: Callable[[str, str, str], None] = lambda _serial, _type, _why: None,
+        tls: OcppTls | None = None,
+        plain: tuple[str, int] | None = None,
         max_connections: int | None = None,
         max_opening_per_address: int | None = None,
     ) -> None:
         self.port = port
+        self.plain_port = None if plain is None else plain[1]
         self._host = host
+        self._plain_host = None if plain is None else plain[0]
+        self._tls_plan = tls
+        self._credentials = Credentials(clock, None if tls is None else tls.client_organization)
+        self._is_guarded = any(entry.security_profile for entry in chargers.values())
         self._chargers = chargers
         self._sessions = sessions
         self._submit = submit
@@ -120,7 +124,7 @@ class Server:
         self._connection_class = connection_class
         self._max_connections = max_connections or 2 * len(chargers) + SPARE_CONNECTIONS
         self._max_opening = max_opening_per_address or max(MIN_OPENING_PER_ADDRESS, len(chargers))
-        self._connections: set[ServerConnection] = set()
+        self._connections: set[CountedConnection] = set()
         self._admitted: dict[ServerConnection, ChargerEntry] = {}
         self._nameless: set[ServerConnection] = set()
         self._security_event = security_event
@@ -130,15 +134,22 @@ class Server:
         self._probed: set[str] = set()
         self._swaps: dict[str, deque[int]] = {}
         self._closing: set[asyncio.Task[None]] = set()
-        self._server: WebSocketServer | None = None
+        self._servers: list[WebSocketServer] = []
 
     async def open(self) -> None:
-        """Listen; `port` is then the bound one. Raises OSError if it is taken."""
-        self._server = await serve(
+        """Listen; `port` and `plain_port` are then the bound ones. OSError if one is taken or a TLS file is bad."""
+        tls = None if self._tls_plan is None else ServerTls(self._tls_plan)
+        self.port = await self._listen(self._host, self.port, tls)
+        if self._plain_host is not None and self.plain_port is not None:
+            self.plain_port = await self._listen(self._plain_host, self.plain_port, None)
+
+    async def _listen(self, host: str, port: int, tls: ServerTls | None) -> int:
+        """Open one listener and return its port."""
+        server = await serve(
             self._handle,
-            self._host,
-            self.port,
-            create_connection=_counted(self._connection_class, self),
+            host,
+            port,
+            create_connection=counted(self._connection_class, self, tls),
             process_request=self._admit,
             select_subprotocol=self._select_subprotocol,
             backlog=BACKLOG,
@@ -151,15 +162,17 @@ class Server:
             close_timeout=CLOSE_TIMEOUT_S,
             server_header=None,
         )
-        self.port = self._server.sockets[0].getsockname()[1]
+        self._servers.append(server)
+        return int(server.sockets[0].getsockname()[1])
 
     async def close(self) -> None:
         """Stop listening and end every connection."""
-        if self._server is not None:
-            self._server.close()
-            for connection in self._connections - self._admitted.keys() - self._nameless:
-                connection.transport.abort()
-            await self._server.wait_closed()
+        for server in self._servers:
+            server.close()
+        for connection in self._connections - self._admitted.keys() - self._nameless:
+            connection.abort()
+        for server in self._servers:
+            await server.wait_closed()
         if self._closing:
             await asyncio.wait(self._closing)
 
@@ -179,24 +192,24 @@ class Server:
         else:
             live.session.set_floor(effect)
 
-    def entered(self, connection: ServerConnection) -> bool:
+    def entered(self, connection: CountedConnection) -> bool:
         """Count a new TCP connection; False if it is one too many."""
-        address = _host(connection)
+        address = host_of(connection)
         self._connections.add(connection)
         self._opening[address] += 1
         if len(self._connections) <= self._max_connections and self._opening[address] <= self._max_opening:
             return True
-        log.warning("connection refused: too many", address=_address(connection), connections=len(self._connections))
+        log.warning("connection refused: too many", address=address_of(connection), connections=len(self._connections))
         return False
 
     def opened(self, connection: ServerConnection) -> None:
         """Note that a connection's handshake is decided: it no longer counts as opening."""
-        address = _host(connection)
+        address = host_of(connection)
         self._opening[address] -= 1
         if self._opening[address] <= 0:
             del self._opening[address]
 
-    def left(self, connection: ServerConnection) -> None:
+    def left(self, connection: CountedConnection) -> None:
         """Forget an ended TCP connection."""
         self._connections.discard(connection)
         self._admitted.pop(connection, None)
@@ -206,16 +219,20 @@ class Server:
         """Decide on a handshake before it is answered: identity, service, protocol, and who else has that serial."""
         hello, path = _claims(connection, request)
         identity = hello or path
-        if not identity and self._may_name_itself(request):
+        shown = _shown(connection, request)
+        if not identity and not shown.has_tls and self._may_name_itself(request):
             self._nameless.add(connection)
             return None
-        entry = self._chargers.get(identity) if identity and _IDENTITY.fullmatch(identity) else None
-        refusal = _refusal(identity, entry, request)
+        entry, refusal = None, None
+        if identity and _IDENTITY.fullmatch(identity):
+            entry = self._chargers.get(identity)
+            refusal = self._credentials.refusal(identity, entry, shown) if self._is_guarded else None
+        refusal = refusal or _refusal(identity, entry, request)
         if hello and path and hello != path:
-            refusal = _Refusal(HTTPStatus.FORBIDDEN, f"its hello says {hello[:48]}, its address {path[:48]}")
+            refusal = Refusal(HTTPStatus.FORBIDDEN, f"its hello says {hello[:48]}, its address {path[:48]}")
             self._report(hello if hello in self._chargers else path, refusal.why)
         if refusal is None and entry is not None and entry.profile.protocol not in self._sessions:
-            refusal = _Refusal(HTTPStatus.NOT_IMPLEMENTED, f"nobody here speaks {entry.profile.protocol}")
+            refusal = Refusal(HTTPStatus.NOT_IMPLEMENTED, f"nobody here speaks {entry.profile.protocol}")
         if refusal is None and entry is not None:
             refusal = await self._make_way(entry.serial, connection)
         if refusal is None and entry is not None:
@@ -226,10 +243,15 @@ class Server:
             "charger refused",
             serial=identity,
             path=request.path[:80],
-            address=_address(connection),
+            address=address_of(connection),
             why=refusal.why,
         )
-        return connection.respond(refusal.status, refusal.why + "\n")
+        if refusal.status not in _UNAUTHENTICATED:
+            return connection.respond(refusal.status, refusal.why + "\n")
+        self._report(identity or "", f"{refusal.why}, from {address_of(connection)}", "FailedToAuthenticateAtCsms")
+        response = connection.respond(refusal.status, refusal.status.phrase + "\n")  # to known and unknown alike
+        response.headers["WWW-Authenticate"] = 'Basic realm="ocpp"'
+        return response
 
     def _may_name_itself(self, request: Request) -> bool:
         """Whether a connection without an identity may be that of a legacy unit."""
@@ -240,14 +262,14 @@ class Server:
         legacy = {entry.profile.protocol for entry in self._chargers.values()} - {"ocpp2.0.1"}
         return bool(legacy) and set(offered) <= legacy
 
-    def _report(self, serial: str, why: str) -> None:
+    def _report(self, serial: str, why: str, kind: str = "IdentityMismatch") -> None:
         """Tell of a connection that claims a serial it should not, once a minute for each of ours."""
         now_ms = self._clock().monotonic_ms
         if serial in self._chargers and now_ms - self._reported_ms.get(serial, -MINUTE_MS) >= MINUTE_MS:
             self._reported_ms[serial] = now_ms
-            self._security_event(serial, "IdentityMismatch", why)
+            self._security_event(serial, kind, why)
 
-    async def _make_way(self, serial: str, newcomer: ServerConnection) -> _Refusal | None:
+    async def _make_way(self, serial: str, newcomer: ServerConnection) -> Refusal | None:
         """Let a newcomer take the place of a dead connection or of one from its own address, and no other.
 
         A live one gives way at most three times a minute, so that two units with one serial cannot flap for ever.
@@ -256,7 +278,7 @@ class Server:
         if live is None:
             return None
         if serial in self._probed:
-            return _Refusal(HTTPStatus.CONFLICT, "another connection of this serial is being decided on")
+            return Refusal(HTTPStatus.CONFLICT, "another connection of this serial is being decided on")
         self._probed.add(serial)
         try:
             alive = await live.session.is_alive(PROBE_TIMEOUT_S)
@@ -265,15 +287,17 @@ class Server:
         current, why = self._live.get(serial), ""
         if newcomer not in self._connections or (current is not None and current is not live):
             why = "the serial was decided on meanwhile"
-        elif current is live and alive and live.address.rpartition(":")[0] != _host(newcomer):
+        elif current is live and alive and live.address.rpartition(":")[0] != host_of(newcomer):
             why = f"serial is connected and alive from {live.address}"
-            self._report(serial, f"another connection from {_address(newcomer)} while {why}")
+            self._report(serial, f"another connection from {address_of(newcomer)} while {why}")
         elif current is live and alive and not self._may_swap(serial):
             why = f"serial changed its connection {MAX_SWAPS_PER_MINUTE} times within a minute"
         elif current is live:
-            log.info("charger reconnects", serial=serial, before=live.address, now=_address(newcomer), was_alive=alive)
+            log.info(
+                "charger reconnects", serial=serial, before=live.address, now=address_of(newcomer), was_alive=alive
+            )
             self._retire(serial, live, drain=alive)
-        return _Refusal(HTTPStatus.CONFLICT, why) if why else None
+        return Refusal(HTTPStatus.CONFLICT, why) if why else None
 
     def _may_swap(self, serial: str) -> bool:
         swaps = self._swaps.setdefault(serial, deque(maxlen=MAX_SWAPS_PER_MINUTE))
@@ -305,7 +329,7 @@ class Server:
         entry = self._admitted.get(connection) or await self._named(connection)
         if entry is None:
             return
-        serial, address = entry.serial, _address(connection)
+        serial, address = entry.serial, address_of(connection)
         if serial in self._live:
             log.warning("charger refused", serial=serial, address=address, why="connected at the same moment")
             await connection.close(_CLOSE_TRY_AGAIN, "connected at the same moment")
@@ -339,14 +363,15 @@ class Server:
             protocol = connection.subprotocol or entry.profile.protocol
             if (
                 entry.out_of_service
+                or entry.security_profile
                 or entry.profile.protocol in ("ocpp2.0.1", "")
                 or protocol != entry.profile.protocol
             ):
-                why = f"out of service, or its protocol must be {entry.profile.protocol}"
+                why = f"out of service, without its credentials, or its protocol must be {entry.profile.protocol}"
             elif refusal := await self._make_way(entry.serial, connection):
                 why = refusal.why
         if entry is None or why:
-            log.warning("charger refused", serial=sorted(said), address=_address(connection), why=why)
+            log.warning("charger refused", serial=sorted(said), address=address_of(connection), why=why)
             for serial in said:
                 self._report(serial, why)
             await connection.close(_CLOSE_REPLACED, "identity")
@@ -366,60 +391,30 @@ def _said_in_boot(frame: str | bytes) -> set[str]:
     return {each for each in said if isinstance(each, str) and _IDENTITY.fullmatch(each)}
 
 
-def _counted(connection_class: type[ServerConnection], server: Server) -> type[ServerConnection]:
-    """Make the class of connections that the server counts from the first byte of TCP, before any handshake."""
-
-    class Counted(connection_class):  # type: ignore[valid-type, misc]  # a base known at run time only
-        def connection_made(self, transport: asyncio.BaseTransport) -> None:
-            super().connection_made(transport)
-            self.opening = True
-            if not server.entered(self):
-                self.refused = True
-                self.transport.abort()
-
-        async def recv(self, *arguments: Any, **options: Any) -> Any:
-            held, self.held = getattr(self, "held", None), None
-            return await super().recv(*arguments, **options) if held is None else held
-
-        async def handshake(self, *arguments: Any, **options: Any) -> None:
-            try:
-                await super().handshake(*arguments, **options)
-            finally:
-                self.opened()
-                refused = getattr(self, "refused", False)
-                if not refused and (self.request is None or self.protocol.handshake_exc is not None):
-                    why = str(self.protocol.handshake_exc or "no whole request in time")
-                    log.warning("no handshake", address=_address(self), why=why[:200])
-
-        def connection_lost(self, exc: Exception | None) -> None:
-            self.opened()
-            server.left(self)
-            super().connection_lost(exc)
-
-        def opened(self) -> None:
-            if self.opening:
-                self.opening = False
-                server.opened(self)
-
-    return Counted
+def _shown(connection: ServerConnection, request: Request) -> Shown:
+    """What a connection shows for itself."""
+    headers = request.headers.get_all("Authorization")
+    tls = connection.transport.get_extra_info("ssl_object")
+    authorization = headers[0] if len(headers) == 1 else None
+    return Shown(host_of(connection), tls is not None, authorization, certificate_names(tls))
 
 
-def _refusal(identity: str | None, entry: ChargerEntry | None, request: Request) -> _Refusal | None:
+def _refusal(identity: str | None, entry: ChargerEntry | None, request: Request) -> Refusal | None:
     if not identity or not _IDENTITY.fullmatch(identity):
-        return _Refusal(HTTPStatus.NOT_FOUND, "no identity, or one with characters that none has")
+        return Refusal(HTTPStatus.NOT_FOUND, "no identity, or one with characters that none has")
     if entry is None:
-        return _Refusal(HTTPStatus.NOT_FOUND, "unknown serial")
+        return Refusal(HTTPStatus.NOT_FOUND, "unknown serial")
     if entry.out_of_service:
-        return _Refusal(HTTPStatus.FORBIDDEN, "out of service")
+        return Refusal(HTTPStatus.FORBIDDEN, "out of service")
     protocol = entry.profile.protocol
     try:
         offered = _offered(request)
     except InvalidHeader:
-        return _Refusal(HTTPStatus.BAD_REQUEST, "malformed list of subprotocols")
+        return Refusal(HTTPStatus.BAD_REQUEST, "malformed list of subprotocols")
     # Old units may offer none; whoever offers some must offer the one its charger profile names.
     if protocol in offered or (not offered and protocol != "ocpp2.0.1"):
         return None
-    return _Refusal(HTTPStatus.BAD_REQUEST, f"offers {', '.join(offered)[:80] or 'no subprotocol'}, must be {protocol}")
+    return Refusal(HTTPStatus.BAD_REQUEST, f"offers {', '.join(offered)[:80] or 'no subprotocol'}, must be {protocol}")
 
 
 def _offered(request: Request) -> list[str]:
@@ -436,13 +431,3 @@ def _claims(connection: ServerConnection, request: Request) -> tuple[str | None,
     except ValueError:
         path = "?"  # no identity is written like this
     return hello, path
-
-
-def _host(connection: ServerConnection) -> str:
-    peer = connection.remote_address
-    return str(peer[0]) if peer else "unknown"
-
-
-def _address(connection: ServerConnection) -> str:
-    peer = connection.remote_address
-    return f"{peer[0]}:{peer[1]}" if peer else "unknown"

@@ -1,0 +1,200 @@
+"""Who a charger proves to be: passwords, client certificates and the TLS of the security profiles of OCPP 2.0.1."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import secrets
+import ssl
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any, Final
+
+import structlog
+
+from bridge.core.quantities import Now
+from bridge.settings import MAX_PASSWORD_BYTES, ChargerEntry, OcppTls
+
+MAX_WRONG_TRIES: Final = 5
+MINUTE_MS: Final = 60_000
+MAX_REMEMBERED: Final = 10_000  # identities and addresses that tried in vain
+
+# TLS 1.2: authenticated encryption only; the last one is what A00.FR.319 asks of a CSMS with an RSA certificate.
+# Security level 2 refuses RSA below 2048 bits, curves below 224 and SHA-1 (A00.FR.501 to .503).
+_CIPHERS: Final = "ECDHE+AESGCM:DHE+AESGCM:kRSA+AESGCM:!aNULL:!PSK:@SECLEVEL=2"
+_NOBODYS: Final = secrets.token_bytes(32)
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a connection is refused: the HTTP status it is told, and the reason for the log."""
+
+    status: HTTPStatus
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What a connection shows for itself: its address, whether it has TLS, its Authorization, its certificate's names.
+
+    `names` are the common name and the organization of a client certificate that was verified, None without one.
+    """
+
+    address: str
+    has_tls: bool
+    authorization: str | None = None
+    names: tuple[str, str] | None = None
+
+
+class Credentials:
+    """Decides whether a connection is the charger it says it is (OCPP 2.0.1 A00).
+
+    Each charger has one security profile and no other is accepted (A00.FR.001 to .005). Five wrong tries of an identity
+    from an address within a minute, then all from there are refused until the minute is over. `organization` is what
+    the certificate of a charger must name as its owner (A00.FR.404), None for any.
+    """
+
+    def __init__(self, clock: Callable[[], Now], organization: str | None = None) -> None:
+        self._clock = clock
+        self._organization = organization
+        self._wrong: dict[tuple[str, str], deque[int]] = {}
+
+    def refusal(self, identity: str, entry: ChargerEntry | None, shown: Shown) -> Refusal | None:
+        """Say why the connection may not be `identity`; `entry` is None for one that is unknown, never let in."""
+        key, now_ms = (identity, shown.address), self._clock().monotonic_ms
+        tries = self._wrong.get(key)
+        if tries is not None and len(tries) == MAX_WRONG_TRIES and now_ms - tries[0] < MINUTE_MS:
+            return Refusal(HTTPStatus.TOO_MANY_REQUESTS, f"{MAX_WRONG_TRIES} wrong tries within a minute")
+        why = self._problem(identity, entry, shown)
+        if why is None:
+            self._wrong.pop(key, None)
+            return None
+        self._wrong.setdefault(key, deque(maxlen=MAX_WRONG_TRIES)).append(now_ms)
+        if len(self._wrong) > MAX_REMEMBERED:
+            del self._wrong[next(iter(self._wrong))]
+        return Refusal(HTTPStatus.UNAUTHORIZED, why)
+
+    def _problem(self, identity: str, entry: ChargerEntry | None, shown: Shown) -> str | None:
+        given = _basic(shown.authorization)
+        password = None if entry is None else _password(entry)
+        is_right = hmac.compare_digest(_digest(given[1] if given else b""), _digest(password or _NOBODYS))
+        if entry is None:
+            return "unknown serial"
+        profile, said = entry.security_profile or 0, None
+        if (profile >= 2) != shown.has_tls:  # noqa: PLR2004  the security profiles with TLS
+            said = f"security profile {profile} is spoken {'without' if shown.has_tls else 'with'} TLS"
+        elif shown.names is not None and shown.names[0] != identity:
+            said = f"its certificate is that of {shown.names[0][:48]!r}"
+        elif profile and given is not None and given[0] != identity.encode():
+            said = f"its user name is {given[0][:48]!a}"
+        elif profile == 3:  # noqa: PLR2004  the security profile with client certificates
+            said = self._certificate_problem(shown)
+        elif profile and not (given is not None and password is not None and is_right):
+            said = "no password" if given is None else "wrong password"
+        return said
+
+    def _certificate_problem(self, shown: Shown) -> str | None:
+        if shown.names is None:
+            return "no client certificate"
+        if self._organization not in (None, shown.names[1]):
+            return f"its certificate is owned by {shown.names[1][:48]!r}, not {self._organization!r}"
+        return None
+
+
+def _basic(authorization: str | None) -> tuple[bytes, bytes] | None:
+    """User and password of an Authorization header, RFC 7617; None if there are none."""
+    scheme, _, token = (authorization or "").partition(" ")
+    if scheme.lower() != "basic":
+        return None
+    try:
+        user, colon, password = base64.b64decode(token.strip(), validate=True).partition(b":")
+    except (binascii.Error, ValueError):
+        return None
+    return (user, password) if colon else None
+
+
+def _password(entry: ChargerEntry) -> bytes | None:
+    """The password of a charger as it stands in its file now; None, with a log line, where none can be read."""
+    path = entry.password_file
+    if path is None or not entry.security_profile:
+        return None
+    try:
+        with path.open("rb") as file:
+            password = file.read(MAX_PASSWORD_BYTES).strip()
+    except OSError as error:
+        log.error("password cannot be read", serial=entry.serial, file=str(path), why=error.strerror)  # noqa: TRY400
+        return None
+    if not password:
+        log.error("password file is empty: write the password into it", serial=entry.serial, file=str(path))
+    return password or None
+
+
+def _digest(secret: bytes) -> bytes:
+    return hashlib.sha256(secret).digest()
+
+
+class ServerTls:
+    """TLS of the listener, its files read anew when they change; ssl.SSLError or OSError if they are bad at first."""
+
+    def __init__(self, plan: OcppTls) -> None:
+        self._plan = plan
+        self._files = [path for _, path in plan if isinstance(path, Path)]
+        self._state = self._files_state()
+        self._context = _context(plan)
+
+    def context(self) -> ssl.SSLContext:
+        """The context for a new connection. Files that have become bad are logged once and the old ones stay."""
+        state = self._files_state()
+        if state != self._state:
+            self._state = state
+            try:
+                self._context = _context(self._plan)
+                log.info("the TLS files of chargers were read anew")
+            except OSError as error:  # ssl.SSLError is one
+                log.error("the changed TLS files cannot be used: the old ones stay", why=str(error))  # noqa: TRY400
+        return self._context
+
+    def _files_state(self) -> list[tuple[int, int] | None]:
+        def state(path: Path) -> tuple[int, int] | None:
+            try:
+                found = path.stat()
+            except OSError:
+                return None
+            return found.st_mtime_ns, found.st_size
+
+        return [state(path) for path in self._files]
+
+
+def _context(plan: OcppTls) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3 if plan.minimum_version == "1.3" else ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(_CIPHERS)
+    # No session comes back by a ticket after its certificate was revoked.
+    context.options |= ssl.OP_NO_TICKET | ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
+    context.num_tickets = 0
+    context.load_cert_chain(plan.certificate, plan.key)
+    if plan.client_ca is not None:
+        context.load_verify_locations(cafile=plan.client_ca)
+        context.verify_mode = ssl.CERT_OPTIONAL  # security profile 2 shows none; one that is shown must be good
+    if plan.revocation_list is not None:
+        context.load_verify_locations(cafile=plan.revocation_list)
+        context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
+    return context
+
+
+def certificate_names(connection: Any) -> tuple[str, str] | None:
+    """Common name and organization of the verified certificate at the other end of an `ssl.SSLObject`, if any."""
+    told = None if connection is None else connection.getpeercert()
+    if not told:
+        return None
+    subject = [pair for part in told.get("subject", ()) for pair in part]
+    names = [value for key, value in subject if key == "commonName"]
+    owner = next((value for key, value in subject if key == "organizationName"), "")
+    return (names[0] if len(names) == 1 else "", owner)
