@@ -22,6 +22,7 @@ from bridge.core.messages import (
     PointChanged,
     SetFloor,
     SetLimit,
+    ShellAlarm,
     Terminate,
 )
 from bridge.core.status import describe
@@ -90,7 +91,7 @@ class App:
         self._site_limit = SiteLimit()
         self.outstation = self._new_outstation()
         self._group = GroupCommit(self._database, loop.call_soon, self._failed)
-        self.outbox = Outbox(self._database, self._group)
+        self.outbox = Outbox(self._database, self._group, on_dead=self._letters_are_dead)
         self.trace = Trace(system_clock)
         self._units: dict[str, Unit] = {}
         self.upstream = self._new_upstream()
@@ -196,6 +197,10 @@ class App:
             event = {"type": kind, "timestamp": rfc3339(system_clock().utc_ms), "techInfo": why[:255]}
             self.upstream.request(serial, "SecurityEventNotification", event, lambda _: None)
 
+    def _letters_are_dead(self, some: bool) -> None:
+        """Tell the control centre that the CSMS does not take all it is told, until a person has seen to it."""
+        self.engine.submit(ShellAlarm("dead_letters", self._plan.name, some))
+
     def status(self) -> dict[str, Any]:
         """The status of the site, as the status API gives it."""
         return describe(self.engine.site, system_clock()) | {
@@ -231,6 +236,8 @@ class App:
         """Take up the limit where the journal ends, then open the listeners."""
         began = time.monotonic()
         self.engine.start(self._plan, boot_id())
+        if self.outbox.dead:
+            self._letters_are_dead(True)
         self._mark_alive()
         await self.chargers.open()
         if self.upstream is not None:

@@ -60,6 +60,8 @@ async def test_an_operator_sees_why_a_message_is_dead_and_sends_it_again(tmp_pat
         assert f"{SERIAL}  TransactionEvent  attempts 0  dead: FormatViolation: we do not like it" in listed
         csms_status = (await bridge.status())["csms"]
         assert csms_status["dead"] >= 1
+        alarm = {"alarm": "dead_letters", "subject": "Test"}
+        assert alarm in (await bridge.status())["alarms"]
         assert csms_status["chargers"][SERIAL]["registration"] == "Accepted"
         bridge.end()
         assert "dead: FormatViolation" in await outbox(bridge, "list")
@@ -69,7 +71,9 @@ async def test_an_operator_sees_why_a_message_is_dead_and_sends_it_again(tmp_pat
         async with asyncio.timeout(10):
             while (await bridge.status())["csms"]["waiting"]:  # noqa: ASYNC110  it announces itself in no other way
                 await asyncio.sleep(0.05)
-        assert (await bridge.status())["csms"]["dead"] == 0
+        status = await bridge.status()
+        assert status["csms"]["dead"] == 0
+        assert alarm not in status["alarms"]
         taken = [
             told.payload["eventType"]
             for told in csms.told

@@ -206,6 +206,15 @@ class WishChanged:
     limit_w: Watts | None
 
 
+@dataclass(frozen=True, slots=True)
+class ShellAlarm:
+    """An alarm that the shell around the core opens or closes; a start closes it, so the shell opens it anew."""
+
+    alarm: str
+    subject: str
+    open: bool
+
+
 Event: TypeAlias = (
     Started
     | Alive
@@ -225,6 +234,7 @@ Event: TypeAlias = (
     | MeterSampled
     | SessionChanged
     | WishChanged
+    | ShellAlarm
 )
 
 

@@ -39,6 +39,7 @@ from bridge.core.messages import (
     SetLimit,
     SetpointReceived,
     SetpointRevoked,
+    ShellAlarm,
     Started,
     Switch,
     SwitchReceived,
@@ -211,6 +212,8 @@ def _happen(site: Site, event: Event, now: Now, effects: list[Effect]) -> None:
         case InvariantBroken():
             _alarm(site, "invariant_broken", site.plan.name, True, now, effects)
             _move_link(site, Trigger.DISTRUSTED, now.monotonic_ms, effects)
+        case ShellAlarm():
+            _alarm(site, event.alarm, event.subject, event.open, now, effects)
         case Alive() | Woke():
             pass
 

@@ -50,7 +50,8 @@ class Outbox:
 
     What waits at the start was not delivered by the service that kept it and is `offline`. Beyond `max_bytes` every
     second thinnable letter of the longest line is dropped (OCPP 2.0.1 E04.FR.08), never another one. `text`, `listed`
-    and the constructor raise StoreError when the file fails.
+    and the constructor raise StoreError when the file fails. `on_dead` is told when the first letter dies, True, and
+    when none is dead any more, False.
     """
 
     def __init__(
@@ -60,11 +61,13 @@ class Outbox:
         *,
         max_bytes: int = MAX_BYTES,
         utc_ms: Callable[[], int] = _system_utc_ms,
+        on_dead: Callable[[bool], None] = lambda _: None,
     ) -> None:
         self._database = database
         self._group = group
         self._max_bytes = max_bytes
         self._utc_ms = utc_ms
+        self._on_dead = on_dead
         self._bytes = 0
         self._queues: dict[str, _Queue] = {}
         self.dropped = 0
@@ -158,6 +161,8 @@ class Outbox:
             self._group.write(
                 "UPDATE outbox SET dead = ?, attempts = ? WHERE number = ?", (why, letter.attempts, letter.number)
             )
+            if self.dead == 1:
+                self._on_dead(True)
 
     def resend(self, numbers: Iterable[int] | None = None) -> list[Letter]:
         """Let dead letters wait again, in their old places; without `numbers` all of them."""
@@ -170,6 +175,8 @@ class Outbox:
             self._group.flush()
             revived += self._load("WHERE number = ?", (number,))
             self.dead -= 1
+        if revived and not self.dead:
+            self._on_dead(False)
         for letter in revived:
             letter.attempts = 0
         for serial in {letter.serial for letter in revived}:

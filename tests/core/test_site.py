@@ -10,6 +10,7 @@ import pytest
 
 from bridge.core import codec
 from bridge.core.messages import (
+    AlarmChanged,
     Alive,
     ChargerConnected,
     ChargerDisconnected,
@@ -24,6 +25,7 @@ from bridge.core.messages import (
     SetLimit,
     SetpointReceived,
     SetpointRevoked,
+    ShellAlarm,
     Started,
 )
 from bridge.core.points import Quality, Signal
@@ -212,3 +214,17 @@ def test_the_status_is_json_and_says_why_a_charger_is_counted_as_it_is(bench: Ma
     (burden,) = status["counted_at_worst"]
     assert (burden["serial"], burden["worst_case_w"], burden["costs_w"]) == (B, 50_000, 50_000)
     assert "its connection" in burden["frees"]
+
+
+def test_an_alarm_of_the_shell_is_shown_until_it_closes_and_must_be_opened_anew_after_a_start(bench: Make) -> None:
+    site = bench(1)
+    site.connect(A)
+    opened = site.tell(ShellAlarm("dead_letters", "Site", True))
+    assert of(AlarmChanged, opened) == [AlarmChanged("dead_letters", "Site", True)]
+    assert site.point(Signal.COMMON_ALARM).value == 1
+    assert {"alarm": "dead_letters", "subject": "Site"} in describe(site.site, site.now)["alarms"]
+    assert of(AlarmChanged, site.tell(ShellAlarm("dead_letters", "Site", True))) == []
+    site.tell(ShellAlarm("dead_letters", "Site", False))
+    assert site.point(Signal.COMMON_ALARM).value == 0
+    site.tell(ShellAlarm("dead_letters", "Site", True), Started("boot", site.site.plan))
+    assert ("dead_letters", "Site") not in site.site.alarms

@@ -169,3 +169,18 @@ def test_what_a_shelf_was_given_can_be_read_before_it_is_on_disk(tmp_path: Path)
     assert (shelf.get("room", "a"), shelf.get("room", "b"), list(shelf.items("room"))) == ("2", None, [("a", "2")])
     turn.end()
     assert (shelf.get("room", "a"), shelf.get("room", "b"), list(shelf.items("room"))) == ("2", None, [("a", "2")])
+
+
+def test_it_says_when_the_first_letter_dies_and_when_none_is_dead_any_more(tmp_path: Path) -> None:
+    turn, told = Turn(tmp_path), list[bool]()
+    outbox, letters = Outbox(turn.database, turn.group, on_dead=told.append), list[Letter]()
+    for number in range(2):
+        outbox.enqueue("A", "TransactionEvent", f'{{"seqNo":{number}}}', letters.append)
+    turn.end()
+    for letter in letters:
+        outbox.bury(letter, "FormatViolation")
+    assert told == [True]
+    outbox.resend([letters[0].number])
+    assert told == [True]
+    outbox.resend()
+    assert told == [True, False]
