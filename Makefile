@@ -11,7 +11,7 @@ JOBS   ?= 2
 
 help:
 	@echo "make lab            the whole chain on loopback: plays T1-T4, shows it live, stays up (PLAY=once: ends after them)"
-	@echo "make scenarios      plays all scenarios, T1-T10, each judged on the wire and at the units; about ten minutes"
+	@echo "make scenarios      plays all scenarios, T1-T10, each judged on the wire and at the units; about nine minutes"
 	@echo "make test           test suite, linters, types, import walls"
 	@echo "make install        sets up .venv"
 	@echo "make compose-lab    the same as services in containers; needs a Docker engine (make test-compose tests that)"
