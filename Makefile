@@ -3,7 +3,8 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 PLAY   ?= stay
-SEEDS  ?= 2000
+SEEDS  ?= 7000
+MINUTES ?=
 HOURS  ?= 2
 JOBS   ?= 2
 
@@ -15,7 +16,7 @@ help:
 	@echo "make test           test suite, linters, types, import walls"
 	@echo "make install        sets up .venv"
 	@echo "make compose-lab    the same as services in containers; needs a Docker engine (make test-compose tests that)"
-	@echo "make prove          seeded worlds on virtual time (SEEDS=$(SEEDS))"
+	@echo "make prove          plants every bug, then plays seeded worlds (SEEDS=$(SEEDS), or MINUTES=... of them), and keeps a tally"
 	@echo "make soak           the CSMS away for HOURS=$(HOURS) of real time, 50 sessions, the service killed meanwhile"
 	@echo "make lock           compiles requirements-*.txt anew from pyproject.toml"
 
@@ -47,7 +48,8 @@ format: install
 	$(BIN)/ruff format .
 
 prove: install
-	$(BIN)/gridlimit prove 1000 --seeds $(SEEDS)
+	$(BIN)/gridlimit prove --planted --jobs $(JOBS)
+	$(BIN)/gridlimit prove 1000 $(if $(MINUTES),--for $(MINUTES),--seeds $(SEEDS)) --jobs $(JOBS) --tally prove-tally.jsonl
 
 soak: install
 	$(BIN)/gridlimit soak --hours $(HOURS)

@@ -61,6 +61,7 @@ SETTLE_MS = 15 * MINUTE_MS  # of these, what retries, leases and the first rung 
 BIRTH_UTC_MS = 1_700_000_000_000
 SHELL_DEADLINE_MS = 10_000
 SAMPLES_TO_CATCH_A_LIAR = 2
+STANDSTILL = 1_000  # turns without any time between them
 SETPOINTS = (0.0, 5_999.9, 6_000.0, 12_000.5, 20_000.0, 50_000.0, 90_000.0, 1e12, -1.0, math.nan, math.inf)
 STEPS = (0, 30, 60, 100)
 
@@ -209,6 +210,7 @@ class World:
         self._unconfirmed: set[int] = set()
         self._lives = -1
         self._lost_steps = 0
+        self._standstill = 0
         self._ending_ms: Millis | None = None
         self._wake_ms: Millis | None = None
         self._settled = False
@@ -325,6 +327,7 @@ class World:
             self._die()
         if wake_ms is not None and self._strikes("late_wake"):
             wake_ms += self.random.randint(0, 2_000)
+        before_ms = self.now_ms
         try:
             if wake_ms is not None and wake_ms <= self._queue[0][0]:
                 self.now_ms = max(self.now_ms, wake_ms)
@@ -338,6 +341,9 @@ class World:
         except Killed:
             self._die()
         self.tally.steps += 1
+        self._standstill = self._standstill + 1 if self.now_ms == before_ms else 0
+        if self._standstill > STANDSTILL:
+            raise Violation(f"the service wants to be woken again and again at {self.now_ms}")
         self._check()
 
     def _later(self, low_ms: Millis, high_ms: Millis, happen: Callable[..., None], *arguments: Any) -> None:
@@ -727,6 +733,9 @@ class World:
 
     def _setpoint(self) -> None:
         self._later(100, 8 * MINUTE_MS, self._setpoint)
+        self._send_setpoint()
+
+    def _send_setpoint(self) -> None:
         if not self.link_up or self._is_calm:
             return
         draw = self.random
@@ -807,6 +816,9 @@ class World:
             self.engine.snapshot()
         if self._strikes("journal"):
             self.journal.failing = True
+            self._later(0, 1_000, self._send_setpoint)
+            for serial in self.units:
+                self._later(0, 1_000, self.submit, WishChanged(serial, None))
         elif self._strikes("kill"):
             self._lives = self.random.randint(0, 20)
         elif self._strikes("kill"):

@@ -58,7 +58,8 @@ class Unit:
     def refresh(self, now_ms: Millis) -> None:
         """Take anew what it may draw at most, and until when that is so unless something happens to it."""
         if self.grant_w is not None and self.grant_ends_ms <= now_ms:
-            self.fading.append((self.grant_ends_ms + self.plan.reaction_ms, self.grant_w))
+            if self.connected or self.plan.offline is not Offline.STOPS:
+                self.fading.append((self.grant_ends_ms + self.plan.reaction_ms, self.grant_w))
             self.grant_w, self.grant_ends_ms = None, NEVER_MS
         if self.plan.out_of_service:
             self.fading = []
