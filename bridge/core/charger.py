@@ -57,10 +57,14 @@ class Order:
 
 @dataclass(slots=True)
 class Leaving:
-    """A superseded limit that may still be drawn until the charger's reaction time is over."""
+    """A superseded limit that may still be drawn until the charger's reaction time is over.
+
+    It is `held` beyond that while the newest sample, taken since the cut was acknowledged, contradicts the new limit.
+    """
 
     limit_w: Watts
     until_ms: Millis
+    held: bool = False
 
 
 @dataclass(slots=True)
@@ -267,13 +271,15 @@ class Charger:
         if power_w is not None and valid:
             self.samples_of_grant += 1
             self._judge(power_w, plan)
+            if self._trusted(plan) and power_w <= self._told_w(plan) + plan.tolerance_w:
+                self.leaving = [leaving for leaving in self.leaving if not leaving.held]
         return brought
 
     def _judge(self, power_w: Watts, plan: ChargerPlan) -> None:
         allowed_w, proves = plan.maximum_w, False
         if self._trusted(plan):
             in_flight_w = self.in_flight.limit_w if self.in_flight is not None else 0
-            leaving_w = max((leaving.limit_w for leaving in self.leaving), default=0)
+            leaving_w = max((leaving.limit_w for leaving in self.leaving if not leaving.held), default=0)
             allowed_w = max(self._told_w(plan), in_flight_w, leaving_w)
             # Drawing what may still be leaving is no disobedience, and no sign of obedience either.
             proves = power_w <= self._told_w(plan) + plan.tolerance_w
@@ -302,7 +308,7 @@ class Charger:
 
     def look(self, now_ms: Millis, plan: ChargerPlan) -> list[Measurand]:
         """Let pass what has elapsed, leases and reaction times among it, and say which measurands became stale."""
-        self.leaving = [leaving for leaving in self.leaving if leaving.until_ms > now_ms]
+        self.leaving = [leaving for leaving in self.leaving if self._may_still_draw(leaving, now_ms, plan)]
         if self.in_flight is not None and self.in_flight.give_up_ms <= now_ms:
             self.answered(self.in_flight.number, Answer.UNANSWERED, now_ms, plan)
         if self.retry_ms is not None and self.retry_ms <= now_ms:
@@ -316,6 +322,19 @@ class Charger:
                 reading.stale = True
                 gone_stale.append(measurand)
         return gone_stale
+
+    def _may_still_draw(self, leaving: Leaving, now_ms: Millis, plan: ChargerPlan) -> bool:
+        """Whether its reaction time runs, or what its meter said since the cut contradicts the claim that it obeys."""
+        if leaving.until_ms > now_ms:
+            return True
+        power = self.readings.get(Measurand.POWER)
+        if leaving.held or power is None or not power.valid or power.stale or power.fresh_until_ms <= now_ms:
+            return False
+        since_the_cut = power.fresh_until_ms - plan.stale_ms >= leaving.until_ms - plan.reaction_ms
+        if not since_the_cut or power.value <= self._told_w(plan) + plan.tolerance_w:
+            return False
+        leaving.held, leaving.until_ms = True, power.fresh_until_ms
+        return True
 
     def _let_leases_end(self, now_ms: Millis, plan: ChargerPlan) -> None:
         """Within the guard before its end a grant or the floor may hold; once the guard after it is over, the floor."""

@@ -244,3 +244,39 @@ def test_a_wish_below_the_minimum_pauses_the_charger(bench: Make) -> None:
     site = bench(1)
     site.connect(A)
     assert [order.limit_w for order in of(SetLimit, site.tell(WishChanged(A, 5_999)))] == [0]
+
+
+def test_no_termination_while_the_newest_sample_since_the_cut_contradicts_it(bench: Make) -> None:
+    site = bench(1, capacity_w=50_000, at_start_w=50_000)
+    site.connect(A)
+    site.link_up()
+    effects = site.setpoint(20_000.0)
+    site.answer(effects)
+    site.wait(1)
+    site.tell(MeterSampled(A, site.utc_ms, power_w=48_000))
+    assert of(Terminate, site.wait(5)) == []
+    assert site.point(Signal.LIMIT_REACHED).value == 0
+    assert of(Terminate, site.tell(MeterSampled(A, site.utc_ms, power_w=19_000))) == [Terminate(1)]
+    assert site.point(Signal.LIMIT_REACHED).value == 1
+
+
+def test_a_contradicted_cut_is_disobedience_after_two_more_samples(bench: Make) -> None:
+    site = bench(1, capacity_w=50_000, at_start_w=50_000)
+    site.connect(A)
+    site.link_up()
+    site.answer(site.setpoint(20_000.0))
+    site.tell(MeterSampled(A, site.utc_ms, power_w=48_000))
+    site.wait(3)
+    for _ in range(2):
+        site.tell(MeterSampled(A, site.utc_ms, power_w=48_000))
+    assert ("limit_disobeyed", A) in site.site.alarms
+
+
+def test_a_sample_from_before_the_cut_holds_nothing_back(bench: Make) -> None:
+    site = bench(1, capacity_w=50_000, at_start_w=50_000)
+    site.connect(A)
+    site.link_up()
+    site.tell(MeterSampled(A, site.utc_ms, power_w=48_000))
+    site.wait(10)
+    effects = site.setpoint(20_000.0)
+    assert of(Terminate, site.answer(effects) + site.wait(3)) == [Terminate(1)]
