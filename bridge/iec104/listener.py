@@ -22,8 +22,9 @@ from bridge.iec104.security import Peer, Tls, peer_of
 
 RECORD_TOGETHER_S = 0.004  # one commit for the events of so long: it bounds commits, not events
 WAKE_S = 1.0
+ACCEPT_AGAIN_S = 0.1
 UNACKNOWLEDGED_TCP_MS = 20_000
-MAX_EARLY_BYTES = 65_536  # a record of TLS or two; what is cut off is noticed by its sequence number
+BACKLOG = 100
 
 log = structlog.get_logger(__name__)
 
@@ -50,6 +51,9 @@ class Listener:
         self._certificates: dict[str, Peer] = {}
         self._plan = plan
         self._server: asyncio.Server | None = None
+        self._socket: socket.socket | None = None
+        self._accepting: asyncio.Task[None] | None = None
+        self._handshakes: set[asyncio.Task[None]] = set()
         self._writing = False
         self._recording = False
         self._timer: asyncio.TimerHandle | None = None
@@ -57,10 +61,17 @@ class Listener:
     async def open(self) -> None:
         """Listen; OSError if the port is taken."""
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: Link(self), self._plan.host, self._plan.port)
-        self.port = self._server.sockets[0].getsockname()[1]
+        if self.tls is None:
+            self._server = await loop.create_server(lambda: Link(self), self._plan.host, self._plan.port)
+            self._socket = self._server.sockets[0]
+        else:
+            family = socket.AF_INET6 if ":" in self._plan.host else socket.AF_INET
+            self._socket = socket.create_server((self._plan.host, self._plan.port), family=family, backlog=BACKLOG)
+            self._socket.setblocking(False)
+            self._accepting = loop.create_task(self._accept(self._socket))
+        self.port = self._socket.getsockname()[1]
         now = self.clock()
-        is_plain = self.tls is None and not self._server.sockets[0].getsockname()[0].startswith(("127.", "::1"))
+        is_plain = self.tls is None and not self._socket.getsockname()[0].startswith(("127.", "::1"))
         if is_plain:
             log.warning("control centres are let in without TLS", host=self._plan.host, port=self.port)
         self._show(Signal.PLAIN_TCP, is_plain, now)
@@ -69,17 +80,67 @@ class Listener:
 
     async def close(self) -> None:
         """Stop listening and end every connection; links end as seen by the core."""
-        if self._server is None:
+        if self._socket is None:
             return
-        self._server.close()
         if self._timer is not None:
             self._timer.cancel()
         self.outstation.flush()
+        if self._accepting is not None:
+            for task in (self._accepting, *self._handshakes):
+                task.cancel()
+            await asyncio.gather(self._accepting, *self._handshakes, return_exceptions=True)
+            self._socket.close()
+        if self._server is not None:
+            self._server.close()
         for link in list(self.links):
             link.close("the outstation is closing")
         self.outstation.events.settle()
-        await self._server.wait_closed()
-        self._server = None
+        if self._server is not None:
+            await self._server.wait_closed()
+        self._server = self._socket = self._accepting = None
+
+    async def _accept(self, listening: socket.socket) -> None:
+        """Accept TCP connections for TLS: who may not come is ended before a handshake."""
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                connection, address = await loop.sock_accept(listening)
+            except OSError as error:  # no descriptor is left, or the peer is gone already
+                log.warning("a connection could not be accepted", why=str(error))
+                await asyncio.sleep(ACCEPT_AGAIN_S)
+                continue
+            host, port = address[:2]
+            if not self.admits(host, port):
+                _reset(connection)
+                connection.close()
+                continue
+            task = loop.create_task(self._shake_hands(connection, host, port))
+            self._handshakes.add(task)
+            task.add_done_callback(self._handshakes.discard)
+
+    async def _shake_hands(self, connection: socket.socket, host: str, port: int) -> None:
+        """The handshake, within its deadline; chain and CRL are judged by it, the fingerprint after it."""
+        assert self.tls is not None, "a handshake without TLS"  # noqa: S101  only accepted where there is
+        self.outstation.admission.opened(host)
+        link = Link(self)
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(
+                lambda: link, connection, ssl=self.tls.context, ssl_handshake_timeout=self.tls.handshake_s
+            )
+        except (OSError, TimeoutError, asyncio.CancelledError) as error:  # ssl.SSLError is an OSError
+            log.warning("TLS handshake failed", master=f"{host}:{port}", why=str(error) or type(error).__name__)
+            connection.close()
+            if not link.began:
+                self.outstation.admission.closed(host)
+
+    def admits(self, host: str, port: int) -> bool:
+        """Whether a connection from there may come; else the log says why."""
+        why = self.outstation.admission.refusal(host, self.clock().monotonic_ms)
+        if why is None and self.outstation.group_of(host) is None:
+            why = "this address is in no redundancy group"
+        if why is not None:
+            log.warning("connection refused", master=f"{host}:{port}", why=why)
+        return why is None
 
     def confirm(self, effect: Confirm) -> None:
         """ACTIVATION_CON to the requester alone."""
@@ -94,7 +155,7 @@ class Listener:
     def publish(self, effect: PointChanged) -> None:
         """Process image, and an event where `report` is set; events of a few milliseconds are recorded together."""
         self.outstation.publish(effect, self.clock())
-        if effect.report and not self._recording and self._server is not None:
+        if effect.report and not self._recording and self._socket is not None:
             self._recording = True
             asyncio.get_running_loop().call_later(RECORD_TOGETHER_S, self._record)
 
@@ -160,59 +221,38 @@ class Link(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._session: Session | None = None
-        self._early = b""
         self._host = "unknown"
         self._port = 0
         self.peer: Peer | None = None
-        self._handshake: asyncio.Task[None] | None = None
+        self.began = False  # it counts among the connections and stops to when it is lost
         self._choked = False
         self._timer: asyncio.TimerHandle | None = None
         self._timer_ms: float = math.inf
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Admit the control centre if its address may come and there is room; else end it before any octet."""
+        """Begin, after the handshake where there is TLS; without, end it before any octet if it may not come."""
         # uvloop's transports are asyncio's in all but their base class.
         self._transport = transport = cast("asyncio.Transport", transport)
         self._host, self._port = (transport.get_extra_info("peername") or ("unknown", 0))[:2]
         listener = self._listener
-        outstation = listener.outstation
-        why = outstation.admission.refusal(self._host, listener.clock().monotonic_ms)
-        if why is None and outstation.group_of(self._host) is None:
-            why = "this address is in no redundancy group"
-        if why is not None:
-            log.warning("connection refused", master=f"{self._host}:{self._port}", why=why)
-            _reset(transport)
-            return
-        _detect_loss(transport)
-        outstation.admission.opened(self._host)
-        listener.links.add(self)
         if listener.tls is None:
-            self._begin()
-        else:
-            transport.pause_reading()
-            self._handshake = self._loop.create_task(self._shake_hands(transport, listener.tls))
-
-    async def _shake_hands(self, transport: asyncio.Transport, tls: Tls) -> None:
-        """The handshake, within its deadline; chain and CRL are judged by it, the fingerprint after it."""
-        master = f"{self._host}:{self._port}"
-        try:
-            shaken = await self._loop.start_tls(
-                transport, self, tls.context, server_side=True, ssl_handshake_timeout=tls.handshake_s
-            )
-        except (OSError, TimeoutError) as error:  # ssl.SSLError is an OSError
-            log.warning("TLS handshake failed", master=master, why=str(error) or type(error).__name__)
-            self.close("TLS handshake failed")
-            return
-        if shaken is None or self not in self._listener.links:
-            self.close("TCP connection ended in the handshake")
-            return
-        self._transport = shaken
-        self.peer = peer_of(shaken.get_extra_info("ssl_object"))
-        if self._listener.outstation.group_of(self._host, self.peer.fingerprint) is None:
-            log.warning("connection refused", master=master, peer=self.peer, why="this certificate is in no group")
-            self.close("a certificate that is in no redundancy group")
-            return
-        self._listener.seen(self._host, self.peer)
+            if not listener.admits(self._host, self._port):
+                _reset(transport.get_extra_info("socket"))
+                transport.abort()
+                return
+            listener.outstation.admission.opened(self._host)
+        listener.links.add(self)
+        self.began = True
+        _detect_loss(transport.get_extra_info("socket"))
+        if listener.tls is not None:
+            self.peer = peer_of(transport.get_extra_info("ssl_object"))
+            if listener.outstation.group_of(self._host, self.peer.fingerprint) is None:
+                log.warning(
+                    "connection refused", host=self._host, peer=self.peer, why="this certificate is in no group"
+                )
+                self.close("a certificate that is in no redundancy group")
+                return
+            listener.seen(self._host, self.peer)
         self._begin()
 
     def _begin(self) -> None:
@@ -221,14 +261,11 @@ class Link(asyncio.Protocol):
         master = f"{self._host}:{self._port}" + (f" ({peer.name})" if peer is not None else "")
         self._session = Session(outstation, master, self._listener.clock(), group, self._host)
         log.info("control centre connected", master=master, certificate=peer and peer.fingerprint)
-        early, self._early = self._early, b""
-        self.data_received(early)
+        self.write()
 
     def data_received(self, data: bytes) -> None:
-        """Octets from the control centre; the first may come with the end of the handshake."""
-        if self._session is None:
-            self._early = (self._early + data)[:MAX_EARLY_BYTES]
-        else:
+        """Octets from the control centre."""
+        if self._session is not None:
             self._session.receive(data, self._listener.clock())
             self.write()
 
@@ -302,16 +339,13 @@ class Link(asyncio.Protocol):
             log.info("control centre disconnected", master=session.master, why=session.ended_because)
 
 
-def _reset(transport: asyncio.Transport) -> None:
-    """End a TCP connection by RST, leaving nothing behind."""
+def _reset(connection: socket.socket) -> None:
+    """Have a TCP connection end by RST when it is closed, leaving nothing behind."""
     with contextlib.suppress(OSError):
-        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    transport.abort()
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
-def _detect_loss(transport: asyncio.Transport) -> None:
+def _detect_loss(connection: socket.socket) -> None:
     """Have TCP give up octets that nobody acknowledges, so that a dead peer is not fed for a quarter of an hour."""
     with contextlib.suppress(OSError):
-        transport.get_extra_info("socket").setsockopt(
-            socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKNOWLEDGED_TCP_MS
-        )
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKNOWLEDGED_TCP_MS)

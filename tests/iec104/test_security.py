@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 from structlog.testing import capture_logs
 
 from bridge.core.points import Point, PointAddress, PointKind, PointTable, Signal
@@ -23,6 +24,12 @@ from tests.iec104.raw_master import STARTDT, STOPDT, RawMaster, setpoint
 DSO = RedundancyGroup("dso", addresses=frozenset({"127.0.0.1"}))
 ELSEWHERE = RedundancyGroup("dso", addresses=frozenset({"192.0.2.1"}))
 HOST = "127.0.0.1"
+
+
+@pytest.fixture(params=["asyncio", "uvloop"])
+def event_loop_policy(request: pytest.FixtureRequest) -> asyncio.AbstractEventLoopPolicy:
+    """The service runs on uvloop, whose TLS is another than asyncio's."""
+    return uvloop.EventLoopPolicy() if request.param == "uvloop" else asyncio.DefaultEventLoopPolicy()
 
 
 @pytest.fixture(scope="module")
