@@ -50,6 +50,7 @@ from bridge.ocpp201.timestamps import rfc3339
 from bridge.ocpp201.trace import UNIT, Trace
 from bridge.ocpp201.upstream import Upstream
 from bridge.settings import ChargerEntry, Settings, plan
+from bridge.store.conversation import Conversation, open_file
 from bridge.store.database import Database
 from bridge.store.events import StoredEvents
 from bridge.store.group_commit import GroupCommit
@@ -92,13 +93,15 @@ class App:
         self.outstation = self._new_outstation()
         self._group = GroupCommit(self._database, loop.call_soon, self._failed)
         self.outbox = Outbox(self._database, self._group, on_dead=self._letters_are_dead)
-        self.trace = Trace(system_clock)
+        self._trace_database = open_file(settings.data_dir / "trace.db")
+        self._conversation = Conversation(self._trace_database, loop.call_later)
+        self.trace = Trace(system_clock, keep=self._conversation.keep, before=self._conversation.newest())
         self._units: dict[str, Unit] = {}
         self.upstream = self._new_upstream()
         self.chargers = self._new_charger_server(Shelf(self._database))
         api = create_app(self.status, lambda: self.ready)
         api.include_router(outbox_routes(self.outbox.listed, self.resend))
-        api.include_router(trace_routes(self.trace.lines))
+        api.include_router(trace_routes(self.said))
         self.web = WebServer(api, settings.http.host, settings.http.port)
 
     def _new_outstation(self) -> Listener | C104Stack:
@@ -197,6 +200,13 @@ class App:
             event = {"type": kind, "timestamp": rfc3339(system_clock().utc_ms), "techInfo": why[:255]}
             self.upstream.request(serial, "SecurityEventNotification", event, lambda _: None)
 
+    def said(self, after: int, serial: str, action: str) -> tuple[int, list[str]]:
+        """The conversation since message `after`; of one charger from its beginning, as far back as the file goes."""
+        if after or not serial:
+            return self.trace.lines(after, serial, action)
+        self._conversation.flush()
+        return self.trace.lines()[0], [said.line() for said in self._conversation.newest(serial, action)]
+
     def _letters_are_dead(self, some: bool) -> None:
         """Tell the control centre that the CSMS does not take all it is told, until a person has seen to it."""
         self.engine.submit(ShellAlarm("dead_letters", self._plan.name, some))
@@ -276,6 +286,8 @@ class App:
         self._wake_up.cancel()
         await self.web.close()
         self._database.close()
+        self._conversation.flush()
+        self._trace_database.close()
         if self._events_database is not None:
             self._events_database.close()
         log.info("stopped", limit_w=self.engine.site.limit.power_w)

@@ -170,24 +170,54 @@ def _check_capture(capture: Path, charger_profile: str, config: Path | None) -> 
 @app.command()
 def trace(
     config: ConfigOption = None,
+    data_dir: Annotated[Path | None, typer.Option(help="Read what was kept in this folder; ask no service.")] = None,
     serial: Annotated[str, typer.Option(help="Of one charger only.")] = "",
     message: Annotated[str, typer.Option(help="Of actions with this in their names only.")] = "",
     follow: Annotated[bool, typer.Option(help="Go on as it happens, until interrupted.")] = True,
 ) -> None:
-    """Show what was said with the chargers and with the CSMS, each request with what it caused; secrets are masked."""
+    """Show what was said with the chargers and with the CSMS, each request with what it caused; secrets are masked.
+
+    Asks the running service; where it is down, or a folder is named, reads what was kept there.
+    """
+    if data_dir is not None:
+        _print_kept(data_dir, serial, message)
+        return
     settings, after = _settings(config), 0
     while True:
         query = urlencode({"after": after, "serial": serial, "message": message})
         said = _ask_service(settings, "GET", f"/trace?{query}")
         if said is None:
-            err.print("the service is down: there is nothing to show", style="red", markup=False, highlight=False)
-            raise typer.Exit(1)
+            if after:
+                err.print("the service is down", style="red", markup=False, highlight=False)
+                raise typer.Exit(1)
+            _print_kept(settings.data_dir, serial, message)
+            return
         after = said["last"]
         for line in said["lines"]:
             out.print(line, markup=False, highlight=False)
         if not follow:
             return
         time.sleep(TRACE_EVERY_S)
+
+
+def _print_kept(data_dir: Path, serial: str, message: str) -> None:
+    """Print the conversation that a service, which is down, has kept."""
+    from bridge.store.conversation import KEPT_AT_MOST, Conversation  # noqa: PLC0415  only while the service is down
+    from bridge.store.database import Database, StoreError  # noqa: PLC0415
+
+    path = data_dir / "trace.db"
+    if not path.is_file():
+        err.print(f"{path}: nothing was kept there, and no service runs", style="red", markup=False, highlight=False)
+        raise typer.Exit(1)
+    try:
+        database = Database(path)
+        kept = Conversation(database, lambda _delay_s, _call: None).newest(serial, message, KEPT_AT_MOST)
+        database.close()
+    except StoreError as error:
+        err.print(str(error), style="red", markup=False, highlight=False)
+        raise typer.Exit(1) from None
+    for said in kept:
+        out.print(said.line(), markup=False, highlight=False)
 
 
 class ListFormat(Enum):

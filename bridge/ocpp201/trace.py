@@ -1,11 +1,11 @@
-"""The conversation of every charger as it happened, on both sides of the bridge, in memory its secrets masked."""
+"""The conversation of every charger as it happened, on both sides of the bridge, its secrets masked."""
 
 from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final, TypeAlias
 
@@ -32,9 +32,19 @@ _DRIVERS: Final = frozenset({"idtag", "parentidtag", "idtoken", "customeridentif
 _SECRETS: Final = frozenset(
     {
         *("password", "certificate", "certificatechain", "csr", "exirequest", "exiresponse", "signature"),
-        *("signingcertificate", "hexidecimalpassword"),
+        *("signingcertificate", "hexidecimalpassword", "iso15118certificatehashdata", "ocspresult"),
     }
 )
+# What vehicles and certificates say to each other is on no disk of ours.
+_NEVER_KEPT: Final = frozenset(
+    {
+        *("Get15118EVCertificate", "GetCertificateStatus", "NotifyEVChargingNeeds", "NotifyEVChargingSchedule"),
+        *("SignCertificate", "CertificateSigned", "InstallCertificate", "DeleteCertificate"),
+        "GetInstalledCertificateIds",
+    }
+)
+_ISO15118: Final = "iso15118"  # in the vendorId of a DataTransfer: the same for OCPP 1.6
+NOT_KEPT: Final = '"not kept"'
 _SECRET_KEYS: Final = re.compile(r"password|authorizationkey|secret|token", re.IGNORECASE)
 # Whose text has none of these has nothing to hide and need not be taken apart, which most messages are spared.
 _SUSPICIOUS: Final = re.compile(
@@ -72,16 +82,25 @@ class Said:
 
 
 class Trace:
-    """The last 5,000 messages of all chargers, oldest first.
+    """The last 5,000 messages of all chargers, oldest first, beginning with those `before` the service started.
 
-    `observer` is what an `Rpc` tells of its messages. A request that leaves is taken to be caused by the newest request
-    that came for the same charger on the other leg, if that is not older than 2 s.
+    `keep` is told of each, without the payload where it concerns ISO 15118. `observer` is what an `Rpc` tells of its
+    messages. A request that leaves is taken to be caused by the newest request that came for the same charger on the
+    other leg, if that is not older than 2 s.
     """
 
-    def __init__(self, clock: Callable[[], Now], kept: int = KEPT) -> None:
+    def __init__(
+        self,
+        clock: Callable[[], Now],
+        kept: int = KEPT,
+        *,
+        keep: Callable[[Said], None] = lambda _: None,
+        before: Iterable[Said] = (),
+    ) -> None:
         self._clock = clock
-        self._said: deque[Said] = deque(maxlen=kept)
-        self._number = 0
+        self._keep = keep
+        self._said: deque[Said] = deque(before, maxlen=kept)
+        self._number = self._said[-1].number if self._said else 0
         self._came: dict[tuple[str, str], Said] = {}
         self._calls: dict[tuple[str, str, str, str], Said] = {}
 
@@ -124,6 +143,8 @@ class Trace:
         because = "" if cause is None else f"{cause.way} {cause.leg} {cause.action}"
         said = Said(self._number, now_ms, serial, leg, way, kind, action, exchange, because, shown_text(shown))
         self._said.append(said)
+        is_private = action in _NEVER_KEPT or _is_iso15118(said) or (call is not None and _is_iso15118(call))
+        self._keep(replace(said, text=NOT_KEPT) if is_private else said)
         if is_call:
             self._calls[key] = said
             if len(self._calls) > OPEN_CALLS:
@@ -134,6 +155,10 @@ class Trace:
     def _cause(self, serial: str, leg: str, now_ms: int) -> Said | None:
         came = self._came.get((serial, CSMS if leg == UNIT else UNIT))
         return came if came is not None and 0 <= now_ms - came.utc_ms <= CAUSED_WITHIN_MS else None
+
+
+def _is_iso15118(said: Said) -> bool:
+    return said.action == "DataTransfer" and _ISO15118 in said.text.casefold()
 
 
 def shown_text(payload: Payload) -> str:
@@ -147,6 +172,8 @@ def shown_text(payload: Payload) -> str:
 
 def masked(value: Any, name: str = "") -> Any:
     """The same value without passwords, certificates, users in addresses, and all but the beginning of idTags."""
+    if name in _SECRETS:
+        return MASK
     if isinstance(value, Mapping):
         secret = _names_a_secret(value)
         return {
@@ -155,8 +182,6 @@ def masked(value: Any, name: str = "") -> Any:
         }
     if isinstance(value, list):
         return [masked(item, name) for item in value]
-    if name in _SECRETS:
-        return MASK
     if not isinstance(value, str):
         return value
     if name in _DRIVERS:
