@@ -6,6 +6,7 @@ PLAY   ?= stay
 SEEDS  ?= 7000
 MINUTES ?=
 HOURS  ?= 2
+PACE   ?= 60
 JOBS   ?= 2
 
 .PHONY: help install lab scenarios test lint format lock prove soak compose-lab test-compose clean
@@ -17,7 +18,7 @@ help:
 	@echo "make install        sets up .venv"
 	@echo "make compose-lab    the same as services in containers; needs a Docker engine (make test-compose tests that)"
 	@echo "make prove          plants every bug, then plays seeded worlds (SEEDS=$(SEEDS), or MINUTES=... of them), and keeps a tally"
-	@echo "make soak           the CSMS away for HOURS=$(HOURS) of real time, 50 sessions, the service killed meanwhile"
+	@echo "make soak           the CSMS away for HOURS=$(HOURS), 50 sessions, 20 kills; PACE=$(PACE): 60 times as fast, 1: real time"
 	@echo "make lock           compiles requirements-*.txt anew from pyproject.toml"
 
 install: $(VENV)/.installed
@@ -52,7 +53,7 @@ prove: install
 	$(BIN)/gridlimit prove 1000 $(if $(MINUTES),--for $(MINUTES),--seeds $(SEEDS)) --jobs $(JOBS) --tally prove-tally.jsonl
 
 soak: install
-	$(BIN)/gridlimit soak --hours $(HOURS)
+	$(BIN)/gridlimit soak --hours $(HOURS) --pace $(PACE)
 
 COMPOSE ?= $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 
