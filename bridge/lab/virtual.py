@@ -91,7 +91,7 @@ FAULTS: dict[str, float] = {
     "kill": 0.5,
     "reboot_machine": 0.5,
     "reload": 0.5,
-    "journal": 0.3,
+    "journal": 0.6,
     "clock_jump": 0.3,
     "late_wake": 0.2,
     "idle_wake": 0.2,
@@ -376,7 +376,7 @@ class World:
                 self.reference.take(event, now)
                 if isinstance(event, ChargerBooted):
                     self.units[event.serial].unannounced = False
-                elif isinstance(event, WishChanged):
+                elif isinstance(event, WishChanged) and event.serial in self.units:
                     self.units[event.serial].wish_w = event.limit_w
 
     def journal_failed(self) -> None:
@@ -412,7 +412,7 @@ class World:
     def _failed(self, why: str) -> None:
         if not self.journal.failing:
             raise Violation(why)
-        self._ending_ms = self.now_ms + self.random.randint(0, 2_000)
+        self._ending_ms = self.now_ms + self.random.randint(0, 5_000)
 
     def _die(self, *, clean: bool = False) -> None:
         """The process ends: connections break, time passes, and it starts anew from what was recorded."""

@@ -364,6 +364,6 @@ BUGS: tuple[Bug, ...] = (
             ),
         ),
     ),
-    Bug("what has left is kept for ever", 0, (_charger("look", "if leaving.until_ms > now_ms]", "]"),)),
+    Bug("what has left is kept for ever", 0, (_charger("_may_still_draw", "if leaving.until_ms > now_ms:", "if True:"),)),
 )
 """Every bug is caught within a minute of computing, or `gridlimit prove` fails."""

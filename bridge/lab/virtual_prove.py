@@ -98,6 +98,9 @@ def play(world: Setting, trace: Callable[[str], None] | None = None) -> tuple[Ta
         at_s = 0.0 if played is None else played.now_ms / 1000
         tally = Tally(world.seed) if played is None else played.tally
         return tally, Failure(world, at_s, f"{type(violation).__name__}: {violation}")
+    except Exception as error:
+        error.add_note(f"in {world}")
+        raise
 
 
 def _timed(world: Setting) -> tuple[Tally, Failure | None, float]:
