@@ -46,7 +46,7 @@ class CountedConnection(ServerConnection):
     held: str | bytes | None = None
     refused = False
     _peer: Any = None
-    _opening = True
+    _counts_as_opening = True
     _begun = False
     _shed = False
     _handshake: asyncio.Task[None] | None = None
@@ -135,8 +135,8 @@ class CountedConnection(ServerConnection):
         self.counts.left(self)
 
     def _opened(self) -> None:
-        if self._opening:
-            self._opening = False
+        if self._counts_as_opening:
+            self._counts_as_opening = False
             self.counts.opened(self)
 
 
