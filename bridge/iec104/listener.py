@@ -20,7 +20,7 @@ from bridge.iec104.event_buffer import EventLog
 from bridge.iec104.outstation import Outstation, OutstationPlan, Session
 from bridge.iec104.security import Peer, Tls, peer_of
 
-RECORD_TOGETHER_S = 0.004  # one commit for the events of so long: it bounds commits, not events
+RECORD_TOGETHER_S = 0.02  # one commit for the events of so long: each holds up the loop, and so confirmations
 WAKE_S = 1.0
 ACCEPT_AGAIN_S = 0.1
 UNACKNOWLEDGED_TCP_MS = 20_000
