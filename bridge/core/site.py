@@ -47,7 +47,7 @@ from bridge.core.messages import (
     WishChanged,
     Woke,
 )
-from bridge.core.plan import ChargerPlan, Plan, Way
+from bridge.core.plan import ChargerPlan, Offline, Plan, Way
 from bridge.core.points import Quality, Signal
 from bridge.core.quantities import Millis, Now, Watts
 from bridge.core.setpoint import Commanded, decide, switched_w, tag_problem
@@ -393,6 +393,8 @@ def _started(site: Site, event: Started, now: Now, effects: list[Effect]) -> Non
         charger.look_ms = None
         if rebooted:
             charger.machine_rebooted(now.monotonic_ms - site.last.monotonic_ms)
+        # Until we died it may have been connected without a record of it: who stops then may still be stopping.
+        charger.connected = charger.connected or plan.offline is Offline.STOPS
         charger.lost_connection(now.monotonic_ms, plan)
         charger.worst_w = 0
         _charger_changed(site, charger, now, effects)

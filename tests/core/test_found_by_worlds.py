@@ -8,6 +8,7 @@ from bridge.core.messages import (
     Answer,
     ChargerBooted,
     ChargerConnected,
+    ChargerDisconnected,
     JournalLost,
     LimitAnswered,
     SessionChanged,
@@ -182,3 +183,16 @@ def test_a_large_site_never_says_for_a_moment_that_a_limit_is_reached_which_is_n
     bench.tell(ChargerBooted(serials[1], "S4-ULTRA", "1.0"))
     assert bench.site.ledger.total_w > bench.site.limit.power_w
     assert not bench.point(Signal.LIMIT_REACHED).value
+
+
+def test_who_stops_offline_may_have_come_back_unrecorded_before_a_restart() -> None:
+    bench = Bench(site_plan(charger_plan(0, offline=Offline.STOPS)))
+    bench.link_up()
+    bench.connect("S4-0000")
+    bench.tell(ChargerDisconnected("S4-0000"))
+    bench.wait(10)
+    assert bench.site.ledger.total_w == 0
+    bench.tell(Started(bench.boot, bench.plan))
+    assert bench.site.ledger.total_w == 50_000
+    bench.wait(3)
+    assert bench.site.ledger.total_w == 0
