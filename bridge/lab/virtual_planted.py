@@ -109,7 +109,7 @@ BUGS: tuple[Bug, ...] = (
     ),
     Bug(
         "an order on its way is forgotten with the connection",
-        0,
+        8,
         (_charger("lost_connection", "self._may_hold(self.in_flight)", "pass"),),
     ),
     Bug(
@@ -125,12 +125,12 @@ BUGS: tuple[Bug, ...] = (
     Bug("0 W is no limit", 0, (Edit(limit, site, "lowest", "min(limits", "min((x for x in limits if x.power_w)"),)),
     Bug(
         "deadlines on the wall clock",
-        0,
+        3,
         (_site("_let_time_pass", "deadline[0] <= now.monotonic_ms", f"deadline[0] <= {_WALL_MS}"),),
     ),
     Bug(
         "a lease is over when it ends on our clock",
-        0,
+        30,
         (_charger("_let_leases_end", "self.grant_ends_ms + plan.guard_ms <= now_ms", "self.grant_ends_ms <= now_ms"),),
     ),
     Bug(
@@ -145,12 +145,12 @@ BUGS: tuple[Bug, ...] = (
     ),
     Bug(
         "a reboot forgets nothing",
-        0,
+        7,
         (_charger("booted", "self.proven = self.active = self.floored = False", "self.active = False"),),
     ),
     Bug(
         "a connection proves what the last one knew",
-        0,
+        1,
         (
             _charger(
                 "lost_connection",
@@ -161,18 +161,18 @@ BUGS: tuple[Bug, ...] = (
     ),
     Bug(
         "every make keeps its limit offline",
-        0,
+        1,
         (_charger("_trusted", "plan.offline is Offline.KEEPS_LIMIT and", "plan.offline is not Offline.STOPS and"),),
     ),
     Bug(
         "who stops offline stops at once",
-        0,
+        12,
         (_charger("lost_connection", "now_ms + plan.reaction_ms)]", "now_ms)]"),),
     ),
-    Bug("the floor is assumed", 0, (_charger("_trusted", "self.floored and self.grant_w", "self.grant_w"),)),
+    Bug("the floor is assumed", 9, (_charger("_trusted", "self.floored and self.grant_w", "self.grant_w"),)),
     Bug(
         "a floor proves that no grant is left",
-        0,
+        30,
         (_charger("_floor_found", "self.lease_ending = True", "self.grant_w = self.grant_w or plan.floor_w"),),
     ),
     Bug(
@@ -182,7 +182,7 @@ BUGS: tuple[Bug, ...] = (
     ),
     Bug(
         "the ladder ends in an assumption",
-        0,
+        1,
         (_charger("answered", "self.refused = True", "self.refused = self.rung < len(plan.ladder) - 1"),),
     ),
     Bug(
@@ -191,8 +191,8 @@ BUGS: tuple[Bug, ...] = (
         (_charger("answered", "if order is None or order.number != number:", "if order is None:"),),
     ),
     Bug("what is read back is ignored", 0, (_charger("answered", "if read_back_w is not None and", "if False and"),)),
-    Bug("disobedience is never noticed", 0, (_charger("_judge", ">= VIOLATIONS_TO_DISTRUST", ">= 1_000_000"),)),
-    Bug("one sample forgives", 0, (_charger("_judge", ">= PROOFS_TO_TRUST", ">= 1"),)),
+    Bug("disobedience is never noticed", 2, (_charger("_judge", ">= VIOLATIONS_TO_DISTRUST", ">= 1_000_000"),)),
+    Bug("one sample forgives", 14, (_charger("_judge", ">= PROOFS_TO_TRUST", ">= 1"),)),
     Bug(
         "what cannot be told is left out of the budget",
         0,
@@ -230,7 +230,7 @@ BUGS: tuple[Bug, ...] = (
     ),
     Bug(
         "a manual limit raises",
-        0,
+        3,
         (
             _site(
                 "_limit_in_force",
@@ -241,7 +241,7 @@ BUGS: tuple[Bug, ...] = (
     ),
     Bug(
         "the lower of setpoint and fallback",
-        0,
+        4,
         (
             _site(
                 "_limit_in_force",
@@ -265,7 +265,7 @@ BUGS: tuple[Bug, ...] = (
     ),
     Bug(
         "an emergency stop ends with the link",
-        0,
+        24,
         (
             _site(
                 "_limit_in_force",
@@ -275,7 +275,7 @@ BUGS: tuple[Bug, ...] = (
         ),
     ),
     Bug(
-        "a restart begins the hold anew", 0, (_site("_started", "site.link.since_ms + offset_ms", "now.monotonic_ms"),)
+        "a restart begins the hold anew", 28, (_site("_started", "site.link.since_ms + offset_ms", "now.monotonic_ms"),)
     ),
     Bug(
         "a refused setpoint moves the link",
@@ -290,11 +290,11 @@ BUGS: tuple[Bug, ...] = (
         ),
     ),
     Bug(
-        "a time tag may be replayed", 0, (Edit(setpoint, setpoint, "tag_problem", "tag_ms <= newer_than_ms", "False"),)
+        "a time tag may be replayed", 6, (Edit(setpoint, setpoint, "tag_problem", "tag_ms <= newer_than_ms", "False"),)
     ),
     Bug(
         "0 W is always allowed",
-        0,
+        1,
         (Edit(setpoint, site, "decide", "received.value == 0 and plan.allow_zero", "received.value == 0"),),
     ),
     Bug(
@@ -313,7 +313,7 @@ BUGS: tuple[Bug, ...] = (
         0,
         (_commanded("without_ended", "if end_ms is None or end_ms > now_ms:", "if True:"),),
     ),
-    Bug("the newest group decides", 0, (_commanded("limits", "in self.by_group", "in self.by_group[-1:]"),)),
+    Bug("the newest group decides", 1, (_commanded("limits", "in self.by_group", "in self.by_group[-1:]"),)),
     Bug(
         "a termination comes when all are told",
         0,
@@ -337,10 +337,10 @@ BUGS: tuple[Bug, ...] = (
     ),
     Bug(
         "without a journal setpoints are accepted",
-        0,
+        22,
         (_site("_command_received", "if site.journal_lost:", "if False:"),),
     ),
-    Bug("without a journal raises leave", 0, (_site("_order", "if site.journal_lost and", "if False and"),)),
+    Bug("without a journal raises leave", 30, (_site("_order", "if site.journal_lost and", "if False and"),)),
     Bug(
         "an event is acted upon before it is recorded",
         0,
@@ -355,7 +355,7 @@ BUGS: tuple[Bug, ...] = (
     ),
     Bug(
         "a snapshot loses the manual limit",
-        0,
+        30,
         (
             _engine(
                 "snapshot",
@@ -364,6 +364,8 @@ BUGS: tuple[Bug, ...] = (
             ),
         ),
     ),
-    Bug("what has left is kept for ever", 0, (_charger("_may_still_draw", "if leaving.until_ms > now_ms:", "if True:"),)),
+    Bug(
+        "what has left is kept for ever", 0, (_charger("_may_still_draw", "if leaving.until_ms > now_ms:", "if True:"),)
+    ),
 )
 """Every bug is caught within a minute of computing, or `gridlimit prove` fails."""
