@@ -5,11 +5,12 @@ BIN    := $(VENV)/bin
 PLAY   ?= stay
 SEEDS  ?= 7000
 MINUTES ?=
+FLEET_HOURS ?= 1
 HOURS  ?= 2
 PACE   ?= 60
 JOBS   ?= 2
 
-.PHONY: help install lab scenarios test lint format lock prove soak compose-lab test-compose clean
+.PHONY: help install lab scenarios test lint format lock prove soak soak-fleet bench compose-lab test-compose clean
 
 help:
 	@echo "make lab            the whole chain on loopback: plays T1-T4, shows it live, stays up (PLAY=once: ends after them)"
@@ -19,6 +20,8 @@ help:
 	@echo "make compose-lab    the same as services in containers; needs a Docker engine (make test-compose tests that)"
 	@echo "make prove          plants every bug, then plays seeded worlds (SEEDS=$(SEEDS), or MINUTES=... of them), and keeps a tally"
 	@echo "make soak           the CSMS away for HOURS=$(HOURS), 50 sessions, 20 kills; PACE=$(PACE): 60 times as fast, 1: real time"
+	@echo "make soak-fleet     1,000 chargers for FLEET_HOURS=$(FLEET_HOURS): setpoints, link cuts, reconnects; report in soak/"
+	@echo "make bench          the figures of benchmarks/RESULTS.md anew, beside the floor and the stock way"
 	@echo "make lock           compiles requirements-*.txt anew from pyproject.toml"
 
 install: $(VENV)/.installed
@@ -54,6 +57,12 @@ prove: install
 
 soak: install
 	$(BIN)/gridlimit soak --hours $(HOURS) --pace $(PACE)
+
+soak-fleet: install
+	$(BIN)/gridlimit bench soak --hours $(FLEET_HOURS)
+
+bench: install
+	$(BIN)/gridlimit bench all --json benchmarks/results.json --markdown benchmarks/figures.md --plot benchmarks/fan_out.png
 
 COMPOSE ?= $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import http.client
+import importlib
 import json
 import logging
 import shutil
@@ -473,8 +474,18 @@ def _mount_lab() -> None:
     app.command()(prove)
 
 
+def _mount_bench() -> None:
+    """Add the benchmarks, which live beside the package in the repository and are not installed with it."""
+    folder = Path(__file__).resolve().parent.parent
+    if (folder / "benchmarks" / "main.py").is_file():
+        sys.path.insert(0, str(folder))
+        app.add_typer(importlib.import_module("benchmarks.main").bench_app, name="bench")
+
+
 def main() -> None:
     """Run the command line."""
+    if "bench" in sys.argv[1:2]:
+        _mount_bench()
     if len(sys.argv) < 2 or sys.argv[1] not in LAB_FREE:  # noqa: PLR2004  the first word
         _mount_lab()
     app()
