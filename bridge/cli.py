@@ -212,7 +212,7 @@ def _print_kept(data_dir: Path, serial: str, message: str) -> None:
         raise typer.Exit(1)
     try:
         database = Database(path)
-        kept = Conversation(database, lambda _delay_s, _call: None).newest(serial, message, KEPT_AT_MOST)
+        kept = Conversation(database, lambda _delay_s, _call: None).newest(serial, message, KEPT_AT_MOST, KEPT_AT_MOST)
         database.close()
     except StoreError as error:
         err.print(str(error), style="red", markup=False, highlight=False)

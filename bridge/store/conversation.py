@@ -14,9 +14,10 @@ MAX_BYTES = 256 * 1024 * 1024  # of the file: about two days of 50 units
 MAX_WAITING = 20_000  # messages in memory; more in a second are not kept
 WRITE_AFTER_S = 1.0
 WRITE_NEXT_AFTER_S = 0.05
-WRITTEN_AT_ONCE = 500  # so that no order waits long for a file nobody is in a hurry for
+WRITTEN_AT_ONCE = 200  # so that no order waits long for a file nobody is in a hurry for
 DELETED_AT_ONCE = 2_000
 READ_AT_ONCE = 5_000
+SEARCHED_AT_ONCE = 20_000
 KEPT_AT_MOST = 2_000_000  # messages that a file of MAX_BYTES can hold
 
 SCHEMA = """
@@ -70,13 +71,18 @@ class Conversation:
         while self._waiting and not self._failed:
             self._write(WRITTEN_AT_ONCE)
 
-    def newest(self, serial: str = "", action: str = "", count: int = READ_AT_ONCE) -> list[Said]:
-        """The newest messages, oldest first: of one charger, of actions with `action` in their names or causes."""
-        of_one, bindings = ("serial = ? AND", [serial]) if serial else ("", [])
+    def newest(
+        self, serial: str = "", action: str = "", count: int = READ_AT_ONCE, within: int = SEARCHED_AT_ONCE
+    ) -> list[Said]:
+        """The newest messages, oldest first: of one charger, of actions with `action` in their names or causes.
+
+        Looked for are `count` among the newest `within`, so that a running service is not held up.
+        """
+        of_one, bindings = ("WHERE serial = ?", [serial]) if serial else ("", [])
         rows = self._database.rows(
-            f"SELECT {COLUMNS} FROM said WHERE {of_one} instr(lower(action || ' ' || cause), ?)"  # noqa: S608  ours
-            " ORDER BY number DESC LIMIT ?",
-            [*bindings, action.lower(), count],
+            f"SELECT * FROM (SELECT {COLUMNS} FROM said {of_one} ORDER BY number DESC LIMIT ?)"  # noqa: S608  ours
+            " WHERE instr(lower(action || ' ' || cause), ?) ORDER BY number DESC LIMIT ?",
+            [*bindings, within, action.lower(), count],
         )
         return [Said(*row) for row in reversed(rows)]
 
