@@ -12,7 +12,7 @@ from bridge.core.messages import SetFloor, SetLimit
 
 Order: TypeAlias = SetLimit | SetFloor
 
-AT_ONCE: Final = 64  # a few milliseconds of work
+AT_ONCE: Final = 128  # several milliseconds of work
 MOST_LINES: Final = 10
 
 log = structlog.get_logger()
