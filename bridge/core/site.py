@@ -243,7 +243,7 @@ def _command_received(site: Site, event: SetpointReceived | SwitchReceived, now:
     if isinstance(event, SetpointReceived) or event.switch is Switch.STEP:
         _move_link(site, Trigger.SETPOINT_ACCEPTED, now.monotonic_ms, effects)
     _show_setpoint(site, now, effects)
-    _unsettle(site, now.monotonic_ms)
+    _settle_at(site, now.monotonic_ms)
 
 
 def _manual_limit(site: Site, event: ManualLimitSet | ManualLimitLifted, now: Now) -> None:
@@ -252,7 +252,7 @@ def _manual_limit(site: Site, event: ManualLimitSet | ManualLimitLifted, now: No
     else:
         ends_ms = None if event.duration_ms is None else now.monotonic_ms + event.duration_ms
         site.manual = ManualLimit(max(0, event.limit_w), event.name, event.reason, ends_ms)
-    _unsettle(site, now.monotonic_ms)
+    _settle_at(site, now.monotonic_ms)
 
 
 def _setpoint_revoked(site: Site, event: SetpointRevoked, now: Now, effects: list[Effect]) -> None:
@@ -263,7 +263,7 @@ def _setpoint_revoked(site: Site, event: SetpointRevoked, now: Now, effects: lis
     if site.link.state is LinkState.CONNECTED:
         site.link = undo.link
     _show_setpoint(site, now, effects)
-    _unsettle(site, now.monotonic_ms)
+    _settle_at(site, now.monotonic_ms)
 
 
 def _link_changed(site: Site, event: LinkChanged, now: Now, effects: list[Effect]) -> None:
@@ -279,7 +279,7 @@ def _move_link(site: Site, trigger: Trigger, at_ms: Millis, effects: list[Effect
         effects.append(LinkStateChanged(before.state.value, site.link.state.value))
         if site.link.falls_back:
             site.awaiting = None
-        _unsettle(site, at_ms)
+        _settle_at(site, at_ms)
 
 
 def _charger_spoke(
@@ -423,10 +423,15 @@ def _rebase(site: Site, boot_id: str, now: Now) -> tuple[Millis, bool]:
     return now.monotonic_ms - site.last.monotonic_ms - (elapsed_ms if plausible else 0), plausible
 
 
-def _unsettle(site: Site, at_ms: Millis) -> None:
-    """Take the limit and share it out anew at that time: a changed limit waits for nothing."""
-    site.unshared_ms = at_ms if site.unshared_ms is None else min(site.unshared_ms, at_ms)
+def _settle_at(site: Site, at_ms: Millis) -> None:
+    """Take the limit anew at that time, and share it out only if it is another then."""
     site.unsettled_ms = at_ms if site.unsettled_ms is None else min(site.unsettled_ms, at_ms)
+
+
+def _unsettle(site: Site, at_ms: Millis) -> None:
+    """Share the limit out anew at that time."""
+    site.unshared_ms = at_ms if site.unshared_ms is None else min(site.unshared_ms, at_ms)
+    _settle_at(site, at_ms)
 
 
 def _unsettle_soon(site: Site, now: Now) -> None:
@@ -445,9 +450,7 @@ def _unsettle_soon(site: Site, now: Now) -> None:
 def _order_soon(site: Site, now: Now) -> None:
     """Order what the present shares still ask for, answers that arrive together settled together."""
     beyond_a_few = max(0, len(site.chargers) - A_FEW_CHARGERS)
-    orders_ms = max(now.monotonic_ms, site.settled_ms + beyond_a_few // ORDERS_PER_MS)
-    if site.unsettled_ms is None or orders_ms < site.unsettled_ms:
-        site.unsettled_ms = orders_ms
+    _settle_at(site, max(now.monotonic_ms, site.settled_ms + beyond_a_few // ORDERS_PER_MS))
 
 
 def _limit_in_force(site: Site) -> Limit:
