@@ -12,7 +12,7 @@ from bridge.core.messages import SetFloor, SetLimit
 
 Order: TypeAlias = SetLimit | SetFloor
 
-AT_ONCE: Final = 128  # several milliseconds of work
+AT_ONCE: Final = 64  # with its answers some 10 ms of work: what a setpoint waits at most before it is read
 MOST_LINES: Final = 10
 
 log = structlog.get_logger()

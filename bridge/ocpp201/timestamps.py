@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import lru_cache
 
 from bridge.core.quantities import Millis
 
@@ -10,7 +11,12 @@ from bridge.core.quantities import Millis
 def rfc3339(utc_ms: Millis) -> str:
     """Write a time as `2026-09-01T10:00:00.000Z`."""
     seconds, millis = divmod(utc_ms, 1000)
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{millis:03}Z"
+    return f"{_to_the_second(seconds)}.{millis:03}Z"
+
+
+@lru_cache(maxsize=64)  # thousands of messages are written in one second
+def _to_the_second(utc_s: int) -> str:
+    return f"{datetime.fromtimestamp(utc_s, UTC):%Y-%m-%dT%H:%M:%S}"
 
 
 def read_utc_ms(text: str) -> Millis | None:

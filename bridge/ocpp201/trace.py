@@ -164,7 +164,7 @@ def _is_iso15118(said: Said) -> bool:
 def shown_text(payload: Payload) -> str:
     """A payload as compact JSON without its secrets, cut where it is long."""
     written = _encode(payload)
-    if _SUSPICIOUS.search(written.lower()) is not None:
+    if not written.isascii() or _SUSPICIOUS.search(written.lower()) is not None:
         written = _encode(masked(payload))
     text = written.decode()
     return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}… {len(text)} characters"
