@@ -260,8 +260,7 @@ def _setpoint_revoked(site: Site, event: SetpointRevoked, now: Now, effects: lis
     if undo is None or undo.command != event.command:
         return
     site.commanded, site.undo, site.awaiting = undo.commanded, None, None
-    if site.link.state is LinkState.CONNECTED:
-        site.link = undo.link
+    site.link = undo.link
     _show_setpoint(site, now, effects)
     _settle_at(site, now.monotonic_ms)
 
@@ -275,6 +274,8 @@ def _link_changed(site: Site, event: LinkChanged, now: Now, effects: list[Effect
 def _move_link(site: Site, trigger: Trigger, at_ms: Millis, effects: list[Effect]) -> None:
     before = site.link
     site.link = before.moved(trigger, at_ms)
+    if site.undo is not None and trigger in (Trigger.LINK_UP, Trigger.LINK_LOST, Trigger.DISTRUSTED):
+        site.undo = replace(site.undo, link=site.undo.link.moved(trigger, at_ms))
     if site.link.state is not before.state:
         effects.append(LinkStateChanged(before.state.value, site.link.state.value))
         if site.link.falls_back:

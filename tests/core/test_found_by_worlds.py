@@ -11,9 +11,11 @@ from bridge.core.messages import (
     ChargerDisconnected,
     JournalLost,
     LimitAnswered,
+    LinkChanged,
     SessionChanged,
     SetFloor,
     SetLimit,
+    SetpointRevoked,
     Started,
     Switch,
     SwitchReceived,
@@ -196,3 +198,16 @@ def test_who_stops_offline_may_have_come_back_unrecorded_before_a_restart() -> N
     assert bench.site.ledger.total_w == 50_000
     bench.wait(3)
     assert bench.site.ledger.total_w == 0
+
+
+def test_a_setpoint_revoked_after_the_link_was_lost_leaves_the_fallback_in_force() -> None:
+    bench = Bench(site_plan(charger_plan(0)))
+    bench.link_up()
+    bench.setpoint(90_000.0)
+    bench.tell(LinkChanged(0))
+    bench.wait(301)
+    bench.link_up()
+    bench.setpoint(50_000.0)
+    bench.tell(LinkChanged(0))
+    bench.tell(SetpointRevoked(bench.command))
+    assert bench.site.limit.power_w == bench.plan.fallback_w
