@@ -557,9 +557,11 @@ def _order(site: Site, now: Now, effects: list[Effect]) -> None:
         # Whatever is not above its present worst case raises nothing; anything else needs proven room.
         if target_w > charger.worst_w + max(0, site.ledger.room_w(site.limit.power_w)):
             continue
-        # What is not recorded must not count for more after a restart than what is.
-        if site.journal_lost and charger.grant_w is not None and target_w > charger.grant_w:
-            continue
+        if site.journal_lost and charger.grant_w is not None and not charger.wants_floor(plan):
+            # What is not recorded must count for no more after a restart than what is, and a lease for no longer.
+            if target_w >= charger.grant_w:
+                continue
+            target_w = target_w if plan.lease_ms is None else min(target_w, plan.floor_w)
         site.orders += 1
         order = charger.send(site.orders, target_w, now.monotonic_ms, plan)
         if order.is_floor:

@@ -404,6 +404,8 @@ class World:
             except Killed:
                 continue
             self._pairs = [(unit, self.engine.site.chargers[serial]) for serial, unit in self.units.items()]
+            for unit, charger in self._pairs:
+                unit.wish_w = charger.wish_w  # what was not recorded is gone
             return self.engine
 
     def _wake_at(self, deadline_ms: Millis | None) -> None:
@@ -598,6 +600,8 @@ class World:
         if self._lost_steps > 0:
             event, now = self._submitted.popleft() if self._submitted else (Woke(), self.clock())
             self.reference.take(event, now)
+            if isinstance(event, WishChanged) and event.serial in self.units:
+                self.units[event.serial].wish_w = event.limit_w
 
     def _order(self, effect: SetLimit | SetFloor) -> None:
         self.tally.orders += 1
@@ -762,9 +766,10 @@ class World:
         if self.random.random() > 0.2 or self._durable is not None:
             self.submit(event)
             return
-        while self.engine.due(self.clock()):
+        for _ in range(STANDSTILL):
             self.engine.flush()
-        self.engine.flush()
+            if not self.engine.due(self.clock()):
+                break
         before, sent = self._state(), self.tally.orders
         self.submit(event)
         accepted = self._expects(event)

@@ -6,6 +6,7 @@ import gc
 import json
 import multiprocessing
 import shutil
+import signal
 import subprocess
 import time
 from collections import Counter, deque
@@ -24,6 +25,7 @@ from bridge.lab.virtual_planted import BUGS, Bug, planted
 
 BUG_CPU_S = 60.0
 BUG_HOURS = 2.0
+SPIN_CPU_S = 10.0
 HISTORY_LINES = 200
 NEIGHBOURS = 40  # seeds that are tried for a shorter history
 GARBAGE = 100_000
@@ -139,13 +141,20 @@ def catch(bug: Bug, cpu_s: float = BUG_CPU_S, first: int | None = None) -> tuple
     """The first world that catches the bug, beginning with the seed it is known by, and the CPU time it took."""
     begun_s = time.process_time()
     seed = bug.seed if first is None else first
+    signal.signal(signal.SIGVTALRM, _spins)
     with planted(bug):
         while time.process_time() - begun_s < cpu_s:
+            signal.setitimer(signal.ITIMER_VIRTUAL, SPIN_CPU_S)
             _, failure = play(Setting(seed, BUG_HOURS))
+            signal.setitimer(signal.ITIMER_VIRTUAL, 0)
             if failure is not None:
                 return failure, time.process_time() - begun_s
             seed += 1
     return None, time.process_time() - begun_s
+
+
+def _spins(_number: int, _frame: object) -> None:
+    raise Violation(f"a world of {BUG_HOURS:g} h takes {SPIN_CPU_S:g} s of computing: the core turns in a circle")
 
 
 def _catch_place(place: int, first: int | None) -> tuple[int, Failure | None, float]:

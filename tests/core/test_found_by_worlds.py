@@ -211,3 +211,14 @@ def test_a_setpoint_revoked_after_the_link_was_lost_leaves_the_fallback_in_force
     bench.tell(LinkChanged(0))
     bench.tell(SetpointRevoked(bench.command))
     assert bench.site.limit.power_w == bench.plan.fallback_w
+
+
+def test_without_a_journal_no_lease_is_renewed_and_a_cut_goes_to_the_floor() -> None:
+    bench = Bench(site_plan(charger_plan(0, **LEASE)))
+    bench.link_up()
+    bench.setpoint(20_000.0)
+    leased(bench)
+    effects = bench.tell(JournalLost())
+    assert [order.limit_w for order in of(SetLimit, effects)] == [3_000], "after the recorded end the floor counts"
+    bench.answer(effects)
+    assert not of(SetLimit, bench.wait(100))
