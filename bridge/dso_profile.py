@@ -40,18 +40,24 @@ Ioa = Annotated[int, BeforeValidator(_plain_address), Field(ge=1, le=MAX_IOA)]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
 
 
 class Timers(_Section):
     """Windows k and w (frames) and timers t0–t3 (seconds), IEC 60870-5-104 §5.5 and §9.6."""
 
     k: Annotated[int, Field(ge=1, le=32_767)] = 12
+    """I-frames that may be sent without being acknowledged."""
     w: Annotated[int, Field(ge=1, le=32_767)] = 8
+    """I-frames after which the latest is acknowledged."""
     t0_s: Annotated[int, Field(ge=1, le=255)] = 10
+    """Time to set up a connection, s; a control centre's business, kept for the papers."""
     t1_s: Annotated[int, Field(ge=1, le=255)] = 15
+    """Time for an acknowledgement or an answer to TESTFR, s; then the connection is closed."""
     t2_s: Annotated[int, Field(ge=1, le=255)] = 10
+    """Time after which what was received is acknowledged, s."""
     t3_s: Annotated[int, Field(ge=1, le=172_800)] = 20
+    """Time without a frame after which TESTFR asks whether anybody is there, s."""
 
     @field_validator("w")
     @classmethod
@@ -77,23 +83,39 @@ class PointRow(_Section):
     """
 
     ioa: Ioa
+    """Information object address, as a number or as `0.0.21`; of a charger point, that of charger 0."""
     kind: Annotated[PointKind, Field(strict=False)]
+    """What sort of point it is."""
     signal: Annotated[Signal, Field(strict=False)]
+    """What it carries."""
     name: str = ""
+    """What the signal list calls it."""
     unit: str = ""
+    """The unit on the wire, such as `kW` or `%`. Empty: the core's own."""
     encoding: Annotated[Encoding, Field(strict=False)] | None = None
+    """How the value is written. Null: short float for values, single for states."""
     step: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    """A scaled value counts in steps of so many units."""
     full_scale: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    """A normalized 1.0 is so many units. Null: the capacity."""
     deadband: (
         Annotated[float, Field(ge=0, allow_inf_nan=False)] | Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?%$")]
     ) = 0.0
+    """How far a value must move to be sent, in `unit`, or as text such as `"1%"` of the capacity."""
     select_before_operate: bool = False
+    """The command must be selected first."""
     percent: Annotated[int, Field(ge=0, le=100)] | None = None
+    """The step in % of the capacity; for `limit_step`."""
     groups: list[Annotated[int, Field(ge=1, le=16)]] = []
+    """Interrogation groups, 1 to 16; of counters 1 to 4."""
     cyclic_s: Duration | None = None
+    """Sent every so often, s."""
     background_s: Duration | None = None
+    """Sent as background scan every so often, s."""
     refresh_s: Duration | None = None
+    """Sent when nothing was sent for so long, s."""
     double_transmission: bool = False
+    """Sent twice on change: at once and with time tag."""
 
     @field_validator("signal")
     @classmethod
@@ -168,15 +190,20 @@ class FlutterRow(_Section):
     """A point that changes so often within so long is blocked until it is quiet for so long."""
 
     changes: Annotated[int, Field(ge=2, le=1_000)] = 6
+    """So many changes"""
     window_s: Duration = 10.0
+    """within so long, s, and the point is blocked"""
     quiet_s: Duration = 30.0
+    """until it has been quiet for so long, s."""
 
 
 class DsoFallback(_Section):
     """What the DSO asks for when the link is lost: the last limit for `hold_s` (None: for ever), then so many %."""
 
     hold_s: Duration | None = None
+    """How long the last limit is to be kept, s. Null: for ever."""
     limit_percent: Annotated[float, Field(ge=0, le=100)] = 100.0
+    """The limit after that, % of the capacity."""
 
 
 class DsoProfile(_Section):
@@ -187,21 +214,38 @@ class DsoProfile(_Section):
     """
 
     title: str = ""
+    """What the profile is called on the papers."""
     site: list[PointRow]
+    """The points of the site."""
     charger: list[PointRow]
+    """The points that each charger has."""
     charger_stride: Annotated[int, Field(ge=1, le=0xFFFF)] = CHARGER_IOA_STRIDE
+    """How far the points of one charger are from those of the next."""
     timers: Timers = Timers()
+    """Windows and timers."""
     time_tag_window_s: Duration = 10.0
+    """How far the time tag of a command may be from now, s."""
     time_tags: Literal["optional", "required"] = "optional"
+    """Whether a command must carry one."""
     select_timeout_s: Duration = 10.0
+    """How long a selection lasts, s."""
     time_zone: str | None = None
+    """The zone of time tags, such as `Europe/Berlin`. Null: UTC."""
     clock: Literal["host", "control_centre"] = "host"
+    """Whose time is told: this machine's, or what the control centre sets."""
     clock_offset_limit_s: Duration = 3_600.0
+    """How far the control centre may set it, s."""
     spontaneous: Literal["tagged", "untagged"] = "tagged"
+    """Whether spontaneous messages carry a time tag."""
     interrogation: Literal["untagged", "tagged"] = "untagged"
+    """Whether the answers of an interrogation carry one."""
     sequence_of_objects: bool = False
+    """Pack neighbouring addresses into one message (SQ=1)."""
     flutter: FlutterRow | None = None
+    """When a point that changes too often is blocked. Null: never."""
     fallback: DsoFallback | None = None
+    """What the grid operator asks for when the link is lost. The configuration decides; `gridlimit check` says where it
+    differs."""
 
     @field_validator("site")
     @classmethod

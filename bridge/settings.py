@@ -59,7 +59,7 @@ class ConfigError(Exception):
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
 
 
 class LimitCommand(_Section):
@@ -261,14 +261,24 @@ class Site(_Section):
     """
 
     name: Annotated[str, Field(min_length=1, max_length=100)] = "Site"
+    """What the site is called: in the log, in alarms, on every paper."""
     capacity_w: Annotated[PowerW, Field(gt=0)]
+    """Power of the grid connection, W. No limit in force is ever above it."""
     min_limit_w: PowerW | Literal["enwg_14a"]
+    """The least that can be set, W; a setpoint below it is refused. `enwg_14a`: what § 14a EnWG leaves so many
+    chargers."""
     allow_zero: bool = False
+    """Accept a setpoint of exactly 0 W, which pauses every charger. Values between 0 and the minimum stay refused."""
     ramp_w_per_s: Annotated[PowerW, Field(gt=0)] | None = None
+    """How fast the sum of the grants may rise, W/s; null: at once. Cuts are never slowed."""
     rotate_s: Annotated[int, Field(ge=60, le=86_400)] = 900
+    """How long a charger stays paused before it is another's turn, where the minimums of all do not fit."""
     require_floors: bool = False
+    """Refuse a configuration with which the site could draw more than the fallback limit while the bridge is dead."""
     at_start_w: PowerW
+    """The limit until the first setpoint ever, W. Default: `capacity_w`."""
     id_tags: list[Annotated[str, Field(min_length=1, max_length=36)]] = []
+    """Who may charge while the bridge is the central system, or stands in for it. Empty: everybody."""
 
     @model_validator(mode="before")
     @classmethod
@@ -289,8 +299,11 @@ class RedundancyGroup(_Section):
     """The control centres of one group: their IP addresses, and the SHA-256 of their certificates in hex with TLS."""
 
     name: Annotated[str, Field(min_length=1, max_length=50)]
+    """What the group is called in the log and in `deciding_group`."""
     addresses: list[str] = []
+    """IP addresses its control centres connect from."""
     fingerprints: list[Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]] = []
+    """SHA-256 of their certificates, 64 hexadecimal digits; only with `tls`."""
 
     @field_validator("addresses")
     @classmethod
@@ -308,11 +321,17 @@ class Tls(_Section):
     """
 
     certificate: Annotated[Path, Field(strict=False)]
+    """Our certificate, with its chain."""
     key: Annotated[Path, Field(strict=False)]
+    """Its key."""
     authorities: Annotated[Path, Field(strict=False)]
+    """Who signs the certificates of control centres."""
     revocation_list: Annotated[Path, Field(strict=False)] | None = None
+    """Which of those no longer count."""
     minimum_version: Literal["1.2", "1.3"] = "1.2"
+    """The oldest version of TLS that is spoken."""
     expiry_alarm_days: Annotated[int, Field(ge=1, le=3_650)] = 30
+    """So many days before the certificate or the revocation list ends, the alarm is raised."""
 
 
 class ConnectionLimits(_Section):
@@ -322,11 +341,17 @@ class ConnectionLimits(_Section):
     """
 
     connections: Annotated[int, Field(ge=1, le=1_000)] = 8
+    """Connections in all."""
     connections_per_address: Annotated[int, Field(ge=1, le=1_000)] = 4
+    """Connections from one address."""
     start_stop_per_minute: Annotated[int, Field(ge=1, le=1_000_000)] = 10
+    """STARTDT and STOPDT from one address within a minute."""
     commands_per_minute: Annotated[int, Field(ge=1, le=10_000_000)] = 60_000
+    """Commands from one address within a minute."""
     unknown_addresses_per_minute: Annotated[int, Field(ge=1, le=1_000_000)] = 10
+    """Requests to object addresses that do not exist, from one address within a minute."""
     back_off_s: Seconds = 60.0
+    """How long an address that asked for too much is shut out, s."""
 
 
 class Iec104(_Section):
@@ -337,16 +362,26 @@ class Iec104(_Section):
     """
 
     host: Host = "127.0.0.1"
+    """The address it listens at; `0.0.0.0` for all of this machine."""
     port: Port = 2404
+    """The port it listens at."""
     common_address: Annotated[int, Field(ge=1, le=65_534)] = 1
+    """The common address of ASDU of all its points."""
     stack: Literal["native", "c104"] = "native"
+    """Our own outstation, or c104's (one control centre, trusted network, needs the extra `lab`)."""
     dso_profile: ProfileName = "default"
+    """The point table: a file of `profiles/dso/`, beside this file or among those shipped."""
     profile: DsoProfile
     groups: Annotated[list[RedundancyGroup], Field(max_length=16)] = []
+    """Redundancy groups: who may connect. Empty: anybody."""
     deciding_group: str | None = Field(None, validate_default=True)
+    """The group whose setpoint holds. Null: the lowest of all groups."""
     tls: Tls | None = None
+    """TLS towards control centres; null: plain TCP."""
     insecure: bool = Field(default=False, validate_default=True)
+    """Plain TCP beyond this machine is meant so."""
     limits: ConnectionLimits = ConnectionLimits()
+    """What is borne of control centres."""
 
     @field_validator("deciding_group")
     @classmethod
@@ -382,11 +417,18 @@ class Fallback(_Section):
     """
 
     mode: Literal["hold", "eebus_lpc"] = "hold"
+    """`hold`, or the fail-safe of EEBUS LPC."""
     hold_s: Seconds | None = 300.0
+    """How long the last limit is kept after the link is lost, s. 0: not at all; null: for ever."""
     limit_w: PowerW
+    """The limit after that, W, agreed with the grid operator."""
     on_return: Annotated[OnReturn, Field(strict=False)] = OnReturn.KEEP_FALLBACK
+    """When the link is back: the fallback limit until a fresh setpoint, or the last setpoint again."""
     restore_after_s: Seconds | None = Field(None, validate_default=True)
+    """How long the link must have been back before `restore_last` takes up the last setpoint, s."""
     release_after_s: Annotated[float, Field(ge=7_200, le=86_400)] | None = Field(None, validate_default=True)
+    """How long the fallback limit lasts without a link before the capacity alone limits, s. Only in mode `eebus_lpc`;
+    default 2 h."""
 
     @field_validator("restore_after_s")
     @classmethod
@@ -412,11 +454,17 @@ class OcppTls(_Section):
     """
 
     certificate: FilePath
+    """Our certificate, with its chain."""
     key: FilePath
+    """Its key."""
     client_ca: FilePath | None = None
+    """Who signs the certificates of chargers: security profile 3."""
     client_organization: Annotated[str, Field(min_length=1, max_length=64)] | None = Field(None, validate_default=True)
+    """What must stand in them as their owner (A00.FR.404). Null: anything."""
     revocation_list: FilePath | None = Field(None, validate_default=True)
+    """Which of those certificates no longer count."""
     minimum_version: Literal["1.2", "1.3"] = "1.2"
+    """The oldest version of TLS that is spoken."""
 
     @field_validator("client_organization", "revocation_list")
     @classmethod
@@ -430,7 +478,9 @@ class PlainListener(_Section):
     """The listener without TLS, for chargers of security profiles 0 and 1 (port 0: any free one)."""
 
     host: Host = "127.0.0.1"
+    """The address it listens at."""
     port: Port = 9001
+    """The port it listens at."""
 
 
 class Ocpp(_Section):
@@ -441,10 +491,15 @@ class Ocpp(_Section):
     """
 
     host: Host = "127.0.0.1"
+    """The address chargers connect to; `0.0.0.0` for all of this machine."""
     port: Port = 9000
+    """The port chargers connect to."""
     tls: OcppTls | None = None
+    """TLS towards chargers; null: in the clear."""
     legacy: PlainListener | None = Field(default=None, validate_default=True)
+    """A listener in the clear beside the one with TLS, for security profiles 0 and 1: Series 4 units."""
     passwords_dir: FilePath | None = None
+    """A folder of password files, each named after the serial."""
 
     @field_validator("legacy")
     @classmethod
@@ -458,7 +513,9 @@ class Http(_Section):
     """Where the status API listens (port 0: any free one)."""
 
     host: Host = "127.0.0.1"
+    """The address the status API listens at."""
     port: Port = 8080
+    """The port the status API listens at."""
 
 
 class Csms(_Section):
@@ -472,18 +529,31 @@ class Csms(_Section):
     """
 
     url: str | None = None
+    """`ws://` or `wss://`, without the serial and without credentials. Null: the bridge is the central system."""
     password_file: FilePath | None = None
+    """A file with one password for all chargers (security profiles 1 and 2)."""
     passwords_dir: FilePath | None = None
+    """A folder of password files instead, each named after the serial."""
     ca: FilePath | None = None
+    """Who may sign the certificate of the CSMS. Null: the authorities of the operating system."""
     certificates_dir: FilePath | None = None
+    """A folder of client certificates, `<serial>.pem` and `<serial>.key` (security profile 3)."""
     retry_wait_minimum_s: Annotated[Seconds, Field(gt=0)] = 5.0
+    """Wait before the second try to connect, s; it doubles with each."""
     retry_random_range_s: Seconds = 5.0
+    """Chance added to that wait, s at most."""
     retry_repeat_times: Annotated[int, Field(ge=0, le=16)] = 5
+    """How often the wait doubles."""
     message_timeout_s: Annotated[Seconds, Field(gt=0)] = 30.0
+    """How long one answer of the CSMS is awaited, s."""
     message_attempts: Annotated[int, Field(ge=1, le=1_000)] = 3
+    """How often a TransactionEvent is sent that the CSMS fails on."""
     message_attempt_interval_s: Seconds = 60.0
+    """Wait before such a message is sent again, s; it grows with each attempt."""
     answer_within_s: Annotated[Seconds, Field(gt=0)] = 5.0
+    """After so long without an answer of the CSMS the bridge answers a charger itself, by `site.id_tags`, s."""
     stop_tx_on_invalid_id: bool = True
+    """Stop a transaction that the CSMS refuses after that."""
 
     @field_validator("url")
     @classmethod
@@ -529,17 +599,28 @@ class ChargerEntry(_Section):
     """
 
     serial: Identity
+    """Its identity everywhere. In a URL it stands as it is."""
     charger_profile: ProfileName
+    """Its make: a file of `profiles/chargers/`, beside this file or among those shipped."""
     profile: ChargerProfile
     index: Annotated[int, Field(ge=0, lt=MAX_IOA // CHARGER_IOA_STRIDE)]
+    """Where its points stand: at 1000 + 10 × index. Default: its position in the list."""
     out_of_service: bool = False
+    """Neither used nor counted."""
     security_profile: Annotated[int, Field(ge=0, le=3)] | None = None
+    """The one it must use, 0 to 3 (OCPP 2.0.1 A00). Default: what its protocol and the credentials amount to."""
     password_file: FilePath | None = None
+    """The file with its password (security profiles 1 and 2), read at every connection."""
     priority: Annotated[int, Field(ge=-100, le=100)] = 0
+    """Who is fed first when not all can be, the higher the sooner."""
     floor_w: PowerW
+    """What it may draw when its lease has ended, W. Default: of its charger profile."""
     sample_interval_s: Annotated[int, Field(ge=1, le=86_400)]
+    """How often it samples its meter, s. Default: of its charger profile."""
     minimum_w: PowerW
+    """The least it charges with, W. Default: of its charger profile."""
     maximum_w: PowerW
+    """What it draws when nothing limits it, W. Default: of its charger profile."""
 
     @model_validator(mode="before")
     @classmethod
@@ -566,16 +647,26 @@ class ChargerEntry(_Section):
 class Settings(_Section, BaseSettings):
     """The whole configuration. A relative `data_dir` counts from the folder of the configuration file."""
 
-    model_config = SettingsConfigDict(case_sensitive=True, env_prefix=PREFIX, env_nested_delimiter="__")
+    model_config = SettingsConfigDict(
+        case_sensitive=True, env_prefix=PREFIX, env_nested_delimiter="__", use_attribute_docstrings=True
+    )
 
     site: Site
+    """The site and what may be set for it."""
     iec104: Iec104
+    """The outstation: towards the grid operator."""
     fallback: Fallback
+    """When the link to the grid operator is lost."""
     ocpp: Ocpp = Ocpp()
+    """Towards the chargers."""
     chargers: Annotated[list[ChargerEntry], Field(max_length=20_000)] = []
+    """One entry for each charger."""
     csms: Csms = Csms()
+    """Towards a central system above, if there is one."""
     http: Http = Http()
+    """The status API."""
     data_dir: Annotated[Path, Field(strict=False)] = Path("data")
+    """Where journal, events and conversation are kept. A relative path counts from the folder of this file."""
 
     @field_validator("csms")
     @classmethod
