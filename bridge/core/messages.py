@@ -134,6 +134,23 @@ class ManualLimitLifted:
 
 
 @dataclass(frozen=True, slots=True)
+class RetryAsked:
+    """A person at the site wants a charger to be told its limit now, without the wait after its last refusal."""
+
+    serial: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Acted:
+    """A person did something that changes nothing of the limit: kept for the record, with what it was done to."""
+
+    name: str
+    act: str
+    subject: str
+
+
+@dataclass(frozen=True, slots=True)
 class SetpointRevoked:
     """The positive confirmation of `command` could not be given in time: what it set is taken back."""
 
@@ -227,6 +244,8 @@ Event: TypeAlias = (
     | SetpointRevoked
     | ManualLimitSet
     | ManualLimitLifted
+    | RetryAsked
+    | Acted
     | ChargerConnected
     | ChargerBooted
     | ChargerDisconnected
