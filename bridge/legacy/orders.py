@@ -265,7 +265,7 @@ def reset_if_idle(unit: UnitRecord) -> None:
 def _reset_now(unit: UnitRecord, kind: str, boot_reason: str, reply: Reply) -> None:
     pending = unit.pending
     before = pending.boot_reason
-    pending.boot_reason = boot_reason
+    pending.boot_reason, unit.reset_ordered = boot_reason, True
     unit.save()
     stopped = unit.open_transactions
     causes = [transaction.stop_cause for transaction in stopped]
@@ -275,7 +275,7 @@ def _reset_now(unit: UnitRecord, kind: str, boot_reason: str, reply: Reply) -> N
     def answered(outcome: Outcome) -> None:
         answer = status_answer(outcome, ACCEPTED, "Rejected")
         if answer["status"] != "Accepted" and not isinstance(outcome, NoAnswer):
-            pending.boot_reason = before
+            pending.boot_reason, unit.reset_ordered = before, False
             unit.save()
             for transaction, cause in zip(stopped, causes, strict=True):
                 _order_stop(unit, transaction, cause)
@@ -293,9 +293,12 @@ def boot_reason(unit: UnitRecord, default: str) -> str:
 
 
 def booted(unit: UnitRecord) -> None:
-    """Take up after an accepted boot what is still in force: reservations and connectors out of service (G03.FR.08)."""
+    """Take up after an accepted boot what is still in force: reservations and connectors out of service (G03.FR.08).
+
+    What was ordered before that boot is over now; a reset ordered since is yet to come.
+    """
     pending = unit.pending
-    if pending.boot_reason or pending.firmware_status == "Installed":
+    if not unit.reset_ordered and (pending.boot_reason or pending.firmware_status == "Installed"):
         pending.boot_reason = ""
         if pending.firmware_status == "Installed":
             pending.firmware_status, pending.firmware_request = "Idle", None

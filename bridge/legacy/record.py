@@ -60,8 +60,9 @@ class UnitRecord:
 
     `post` sends a request of the dialect to the unit, `forward` one of OCPP 2.0.1 to the CSMS. `connectors` is what the
     unit last said of each; `meter_values` are the last samples by connector with the monotonic time they came at.
-    `meter` is what it says of its meter when it boots, `csms` how the bridge is linked to the CSMS.
-    `has_queued` says whether messages of a transaction (None: any) still wait for the CSMS.
+    `reset_ordered` says whether it was since its last boot. `meter` is what it says of its meter when it boots, `csms`
+    how the bridge is linked to the CSMS. `has_queued` says whether messages of a transaction (None: any) still wait for
+    the CSMS.
     """
 
     def __init__(
@@ -86,6 +87,7 @@ class UnitRecord:
         self.meter_values: dict[int, tuple[list[Payload], Millis]] = {}
         self.boot: Call | None = None
         self.boot_accepted = False
+        self.reset_ordered = False
         self.sampling_problem: str | None = None
         self.meter: dict[str, str] = {}
         self.csms = Csms()

@@ -357,7 +357,7 @@ class Unit:
             return down.boot_refusal(self._dialect, rfc3339(self._clock().utc_ms))
         if response["status"] == "Accepted":
             self._booted, self._active = True, False
-            self.record.boot, self.record.boot_accepted = call, True
+            self.record.boot, self.record.boot_accepted, self.record.reset_ordered = call, True, False
             self.record.meter = {
                 name: message[name] for name in ("meterType", "meterSerialNumber") if message.get(name)
             }

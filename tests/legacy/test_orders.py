@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from bridge.core.plan import Way
+from bridge.legacy import orders
 from bridge.legacy import unit as unit_module
 from bridge.legacy.record import MAX_ID_TAG, alias
 from bridge.ocpp201.rpc import Payload
@@ -134,6 +135,15 @@ async def test_a_reset_on_idle_waits_for_the_last_transaction(monkeypatch: pytes
         await unit.call("BootNotification", BOOT)
         assert bench.central_system.of("BootNotification")[-1]["reason"] == "ScheduledReset"
         await until(lambda: bench.units[-1].record.pending.boot_reason == "")
+
+
+async def test_a_reset_ordered_right_after_a_boot_is_the_reason_of_the_next_one() -> None:
+    async with running() as bench, bench.unit() as unit:
+        await booted(unit)
+        assert (await bench.ask("Reset", {"type": "Immediate"}))["status"] == "Accepted"
+        orders.booted(bench.units[-1].record)  # what comes a second after the boot
+        await unit.call("BootNotification", BOOT)
+        assert bench.central_system.of("BootNotification")[-1]["reason"] == "RemoteReset"
 
 
 async def test_a_reservation_that_expires_or_is_lost_is_told_to_the_csms_once() -> None:
