@@ -4,11 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, NamedTuple, Protocol
 
 from bridge.core.quantities import Millis
+from bridge.ocpp201.rpc import Payload, Verbatim
 
 TRANSACTION_EVENT = "TransactionEvent"
+
+
+class Cause(NamedTuple):
+    """The request for which another one is made, such as `Rx unit StartTransaction`, and its exchange in the trace."""
+
+    exchange: int = 0
+    request: str = ""
+
+
+NO_CAUSE: Final = Cause()
+
+
+class Delivery(Verbatim):
+    """A letter's payload as it leaves, with what once caused it."""
+
+    __slots__ = ("cause",)
+
+    def __init__(self, payload: Payload, text: bytes, cause: Cause) -> None:
+        super().__init__(payload, text)
+        self.cause = cause
 
 
 @dataclass(slots=True, eq=False)
@@ -16,8 +37,9 @@ class Letter:
     """One request that waits. `number` is its place in the order of all; `attempts` how often it was sent in vain.
 
     `slot` names what only the newest is kept of, empty for all others; `thinnable` may be dropped if room is short
-    (E04.FR.08). `due_ms` is the monotonic time of the next attempt. `offline`: it was still here when the connection
-    was not (E11.FR.07). `losses` counts the connections that ended while it was in flight.
+    (E04.FR.08). `cause` is what it is told for. `due_ms` is the monotonic time of the next attempt. `offline`: it was
+    still here when the connection was not (E11.FR.07). `losses` counts the connections that ended while it was in
+    flight.
     """
 
     number: int
@@ -28,6 +50,7 @@ class Letter:
     size: int
     utc_ms: Millis
     attempts: int = 0
+    cause: Cause = NO_CAUSE
     due_ms: Millis = 0
     offline: bool = False
     losses: int = 0
@@ -46,6 +69,7 @@ class Outbox(Protocol):
         *,
         slot: str = "",
         thinnable: bool = False,
+        cause: Cause = NO_CAUSE,
     ) -> None:
         """Keep a request with the JSON text `text`; a waiting one with the same slot is forgotten."""
         ...

@@ -16,7 +16,7 @@ import structlog
 from bridge.core.quantities import Now
 from bridge.ocpp201.above import SLOW, Below, OnAnswer
 from bridge.ocpp201.dial import NOT_CONNECTED, BackOff, dial, security_event, why_not_connected
-from bridge.ocpp201.letters import TRANSACTION_EVENT, Letter, Outbox
+from bridge.ocpp201.letters import NO_CAUSE, TRANSACTION_EVENT, Cause, Delivery, Letter, Outbox
 from bridge.ocpp201.rpc import (
     NOT_SENT,
     UNANSWERED,
@@ -31,7 +31,7 @@ from bridge.ocpp201.rpc import (
 )
 from bridge.ocpp201.schemas import Schemas201
 from bridge.ocpp201.timestamps import rfc3339
-from bridge.ocpp201.trace import Observer
+from bridge.ocpp201.trace import CSMS, Trace
 from bridge.settings import ChargerEntry, Csms
 
 HEARTBEAT_S: Final = 300.0  # where the CSMS leaves it to the station
@@ -91,7 +91,7 @@ class Link:
         csms: Csms,
         outbox: Outbox,
         clock: Callable[[], Now],
-        observe: Observer | None = None,
+        trace: Trace | None = None,
         dialling: asyncio.Semaphore | None = None,
     ) -> None:
         self.serial = serial
@@ -101,7 +101,7 @@ class Link:
         self._csms = csms
         self._outbox = outbox
         self._clock = clock
-        self._observe = observe
+        self._trace = trace
         self._loop = asyncio.get_running_loop()
         self._session: Below | None = None
         self._task: asyncio.Task[None] | None = None
@@ -122,7 +122,7 @@ class Link:
         self._heartbeat_s = HEARTBEAT_S
         self._in_flight: Letter | None = None
         self._answers: dict[int, OnAnswer] = {}
-        self._statuses: dict[str, Payload] = {}
+        self._statuses: dict[str, tuple[Payload, Cause]] = {}
         self._triggered: set[str] = set()
         self._complained = ""
 
@@ -174,12 +174,22 @@ class Link:
                 await self._task
 
     def keep(
-        self, action: str, payload: Payload, on_answer: OnAnswer, on_kept: Callable[[bool], None] | None = None
+        self,
+        action: str,
+        payload: Payload,
+        on_answer: OnAnswer,
+        on_kept: Callable[[bool], None] | None = None,
+        cause: Cause | None = None,
     ) -> None:
-        """Put a letter into the outbox; it is offline if the connection is not there (E04.FR.03)."""
+        """Put a letter into the outbox; it is offline if the connection is not there (E04.FR.03).
+
+        Its `cause` is what the charger said just now, unless it is given.
+        """
         slot = _slot(action, payload)
+        if cause is None:
+            cause = NO_CAUSE if self._trace is None else self._trace.cause(self.serial, CSMS)
         if action == "StatusNotification":
-            self._statuses[slot] = payload
+            self._statuses[slot] = payload, cause
         offline = not self.is_connected
         thinnable = action == TRANSACTION_EVENT and payload["eventType"] == "Updated"
 
@@ -194,7 +204,7 @@ class Link:
             if slot:
                 on_answer({})  # a newer one may take its place, and the answer is always this
 
-        self._outbox.enqueue(self.serial, action, _text(payload), kept, slot=slot, thinnable=thinnable)
+        self._outbox.enqueue(self.serial, action, _text(payload), kept, slot=slot, thinnable=thinnable, cause=cause)
 
     def send(self, action: str, payload: Payload, on_answer: OnAnswer) -> None:
         """Send what is worth something now only, if the CSMS would take it."""
@@ -264,7 +274,7 @@ class Link:
         except NOT_CONNECTED as error:
             why, event = why_not_connected(error), security_event(error)
             if event is not None and why != self._complained:
-                self.keep("SecurityEventNotification", self._security_event(event), _forget)
+                self.keep("SecurityEventNotification", self._security_event(event), _forget, cause=NO_CAUSE)
             self._complain(why)
             return False
         self._proven = False
@@ -277,7 +287,7 @@ class Link:
             max_waiting=64,
             max_deferred=32,
             verbatim=True,
-            observe=self._observe,
+            observe=None if self._trace is None else self._trace.observer(self.serial, CSMS),
         )
         opening = self._loop.call_soon(self._opened)
         try:
@@ -382,9 +392,9 @@ class Link:
     def _report_statuses(self) -> None:
         """Let the newest status of every connector wait again, with its own time (B01.FR.05, B04.FR.01)."""
         waiting = {letter.slot for letter in self._outbox.letters(self.serial)}
-        for slot, payload in list(self._statuses.items()):
+        for slot, (payload, cause) in list(self._statuses.items()):
             if slot not in waiting:
-                self.keep("StatusNotification", payload, _forget)
+                self.keep("StatusNotification", payload, _forget, cause=cause)
 
     def _heartbeat(self) -> None:
         if self._rpc is not None:
@@ -452,10 +462,10 @@ class Link:
         rpc.post(letter.action, payload, partial(self._letter_answered, letter))
 
     @staticmethod
-    def _payload(letter: Letter, text: bytes) -> Verbatim:
+    def _payload(letter: Letter, text: bytes) -> Delivery:
         if letter.offline and letter.action == TRANSACTION_EVENT:
             text = with_offline(text)
-        return Verbatim(msgspec.json.decode(text), text)
+        return Delivery(msgspec.json.decode(text), text, letter.cause)
 
     def _letter_answered(self, letter: Letter, outcome: Outcome) -> None:
         """Settle one transmission (E13): delivered, tried again later, or a dead letter."""

@@ -12,6 +12,7 @@ from typing import Any, Final, TypeAlias
 import msgspec
 
 from bridge.core.quantities import Now
+from bridge.ocpp201.letters import NO_CAUSE, Cause, Delivery
 from bridge.ocpp201.rpc import CallError, Payload
 from bridge.ocpp201.timestamps import rfc3339
 
@@ -86,7 +87,7 @@ class Trace:
 
     `keep` is told of each, without the payload where it concerns ISO 15118. `observer` is what an `Rpc` tells of its
     messages. A request that leaves is taken to be caused by the newest request that came for the same charger on the
-    other leg, if that is not older than 2 s.
+    other leg, if that is not older than 2 s; a `Delivery` says itself what caused it, however long ago.
     """
 
     def __init__(
@@ -122,6 +123,13 @@ class Trace:
             after = 0  # the service has started anew
         return self._number, [said.line() for said in self.since(after, serial, action)]
 
+    def cause(self, serial: str, leg: str) -> Cause:
+        """What a request of this moment to a charger or its CSMS is taken to be caused by."""
+        came = self._came.get((serial, CSMS if leg == UNIT else UNIT))
+        if came is None or not 0 <= self._clock().utc_ms - came.utc_ms <= CAUSED_WITHIN_MS:
+            return NO_CAUSE
+        return Cause(came.exchange, f"{came.way} {came.leg} {came.action}")
+
     def _observe(
         self, serial: str, leg: str, way: str, is_call: bool, message_id: str, action: str, content: Payload | CallError
     ) -> None:
@@ -134,14 +142,15 @@ class Trace:
         caller = way if is_call else {"Rx": "Tx", "Tx": "Rx"}[way]
         key = (serial, leg, caller, message_id)
         call = None if is_call else self._calls.pop(key, None)
-        cause = self._cause(serial, leg, now_ms) if is_call and way == "Tx" else None
-        exchange = self._number
+        cause = NO_CAUSE
+        if isinstance(content, Delivery):
+            cause = content.cause
+        elif is_call and way == "Tx":
+            cause = self.cause(serial, leg)
+        exchange = cause.exchange or self._number
         if call is not None:
             exchange, action = call.exchange, call.action
-        elif cause is not None:
-            exchange = cause.exchange
-        because = "" if cause is None else f"{cause.way} {cause.leg} {cause.action}"
-        said = Said(self._number, now_ms, serial, leg, way, kind, action, exchange, because, shown_text(shown))
+        said = Said(self._number, now_ms, serial, leg, way, kind, action, exchange, cause.request, shown_text(shown))
         self._said.append(said)
         is_private = action in _NEVER_KEPT or _is_iso15118(said) or (call is not None and _is_iso15118(call))
         self._keep(replace(said, text=NOT_KEPT) if is_private else said)
@@ -151,10 +160,6 @@ class Trace:
                 del self._calls[next(iter(self._calls))]
             if way == "Rx":
                 self._came[serial, leg] = said
-
-    def _cause(self, serial: str, leg: str, now_ms: int) -> Said | None:
-        came = self._came.get((serial, CSMS if leg == UNIT else UNIT))
-        return came if came is not None and 0 <= now_ms - came.utc_ms <= CAUSED_WITHIN_MS else None
 
 
 def _is_iso15118(said: Said) -> bool:

@@ -11,7 +11,7 @@ from bridge.ocpp201.above import Below, OnAnswer
 from bridge.ocpp201.letters import TRANSACTION_EVENT, Outbox
 from bridge.ocpp201.link import Link, Registration
 from bridge.ocpp201.rpc import NOT_SENT, Payload
-from bridge.ocpp201.trace import CSMS, Trace
+from bridge.ocpp201.trace import Trace
 from bridge.settings import ChargerEntry, Csms
 
 MAX_DIALLING: Final = 50  # handshakes at once, so that a park that comes back does not run its CSMS down
@@ -68,8 +68,9 @@ class Upstream:
         """The link of a serial, made when it is first needed."""
         if serial not in self._links:
             entry = self._chargers.get(serial)
-            observe = None if self._trace is None else self._trace.observer(serial, CSMS)
-            self._links[serial] = Link(serial, entry, self._csms, self._outbox, self._clock, observe, self._dialling)
+            self._links[serial] = Link(
+                serial, entry, self._csms, self._outbox, self._clock, self._trace, self._dialling
+            )
         return self._links[serial]
 
     def attach(self, session: Below) -> None:

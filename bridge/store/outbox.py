@@ -11,7 +11,7 @@ from typing import Any
 
 import structlog
 
-from bridge.ocpp201.letters import TRANSACTION_EVENT, Letter
+from bridge.ocpp201.letters import NO_CAUSE, TRANSACTION_EVENT, Cause, Letter
 from bridge.store.database import Database
 from bridge.store.group_commit import GroupCommit
 
@@ -76,9 +76,9 @@ class Outbox:
         self._load("WHERE dead IS NULL")
 
     def _load(self, where: str, bindings: tuple[str | int, ...] = ()) -> list[Letter]:
-        columns = "number, serial, action, slot, thinnable <> 0, length(text), utc_ms, attempts"
+        columns = "number, serial, action, slot, thinnable <> 0, length(text), utc_ms, attempts, exchange, cause"
         rows = self._database.rows(f"SELECT {columns} FROM outbox {where} ORDER BY number", bindings)  # noqa: S608  our words
-        letters = [Letter(*row) for row in rows]
+        letters = [Letter(*row, cause=Cause(exchange, request)) for *row, exchange, request in rows]
         for letter in letters:
             letter.offline = True
             self._insert(letter)
@@ -93,13 +93,14 @@ class Outbox:
         *,
         slot: str = "",
         thinnable: bool = False,
+        cause: Cause = NO_CAUSE,
     ) -> None:
         """Keep a request; it waits in its line, and `on_kept` is called with it, once it is on disk."""
         if slot:
             for older in [each for each in self.letters(serial) if each.slot == slot and not each.in_flight]:
                 self.delivered(older)
         self._last += 1
-        letter = Letter(self._last, serial, action, slot, thinnable, len(text), self._utc_ms())
+        letter = Letter(self._last, serial, action, slot, thinnable, len(text), self._utc_ms(), cause=cause)
 
         def kept() -> None:
             self._insert(letter)
@@ -108,9 +109,9 @@ class Outbox:
             on_kept(letter)
 
         self._group.write(
-            "INSERT INTO outbox (number, serial, action, slot, thinnable, text, utc_ms, attempts, crc)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, 0, ?)",
-            (letter.number, serial, action, slot, int(thinnable), text, letter.utc_ms, _crc(letter, text)),
+            "INSERT INTO outbox (number, serial, action, slot, thinnable, text, utc_ms, attempts, crc, exchange, cause)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, 0, ?, ?, ?)",
+            (letter.number, serial, action, slot, int(thinnable), text, letter.utc_ms, _crc(letter, text), *cause),
             kept,
         )
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from bridge.core.quantities import Now
+from bridge.ocpp201.letters import Delivery
 from bridge.ocpp201.rpc import CallError
 from bridge.ocpp201.trace import CSMS, UNIT, Trace, masked, shown_text
 
@@ -62,6 +63,18 @@ def test_what_came_long_ago_caused_nothing() -> None:
     clock.ms += 2_001
     trace.observer("A", CSMS)("Tx", True, "c2", "Heartbeat", {})
     assert list(trace.since())[-1].cause == ""
+
+
+def test_a_letter_that_leaves_late_still_names_what_it_is_told_for() -> None:
+    clock = Clock()
+    trace = Trace(clock)
+    unit, csms = trace.observer("A", UNIT), trace.observer("A", CSMS)
+    unit("Rx", True, "u1", "StartTransaction", {"idTag": "04A1B2C3"})
+    cause = trace.cause("A", CSMS)
+    clock.ms += 7_200_000
+    unit("Rx", True, "u2", "Heartbeat", {})
+    csms("Tx", True, "c1", "TransactionEvent", Delivery({"seqNo": 0}, b'{"seqNo":0}', cause))
+    assert trace.lines()[1][-1].endswith('#1 Rx unit StartTransaction → Tx CSMS TransactionEvent {"seqNo":0}')
 
 
 def test_a_refusal_is_marked_as_one() -> None:

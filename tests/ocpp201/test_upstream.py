@@ -19,6 +19,7 @@ from bridge.ocpp201.above import Reply
 from bridge.ocpp201.dial import BackOff
 from bridge.ocpp201.link import Link, Registration, with_offline
 from bridge.ocpp201.rpc import NOT_SENT, CallError, Outcome, Payload, Verbatim
+from bridge.ocpp201.trace import UNIT, Trace
 from bridge.ocpp201.upstream import Upstream
 from bridge.settings import ChargerEntry, ChargerProfile, Csms
 from bridge.store.database import Database
@@ -88,7 +89,8 @@ class World:
         self.outbox = Outbox(self.database, self.group)
         quick = {"retry_wait_minimum_s": 0.02, "retry_random_range_s": 0.01, "message_attempt_interval_s": 0.02}
         settings = Csms.model_validate({"url": f"ws://127.0.0.1:{csms.port}/ocpp"} | quick | options)
-        self.upstream = Upstream(settings, {SERIAL: entry(protocol)}, self.outbox, clock)
+        self.trace = Trace(clock)
+        self.upstream = Upstream(settings, {SERIAL: entry(protocol)}, self.outbox, clock, self.trace)
         self.below = Below()
         self.answers: list[tuple[str, Outcome]] = []
 
@@ -225,6 +227,19 @@ async def test_e04_fr_03_what_waits_when_the_connection_goes_comes_later_in_orde
         await both.csms.open()
         await both.until(lambda: both.outbox.waiting(SERIAL) == 0)
         assert both.events() == [(0, False), (1, True), (2, True), (3, True), (4, True)]
+
+
+async def test_an_event_of_an_outage_is_traced_to_what_the_unit_said_not_to_what_it_says_now(tmp_path: Path) -> None:
+    async with world(tmp_path) as both:
+        said = both.trace.observer(SERIAL, UNIT)
+        said("Rx", True, "u1", "StartTransaction", {"idTag": "TAG"})
+        both.say("TransactionEvent", event(0, "Started"))
+        await both.until(lambda: both.outbox.waiting(SERIAL) == 1)
+        said("Rx", True, "u2", "Heartbeat", {})
+        await both.booted()
+        await both.until(lambda: both.outbox.waiting(SERIAL) == 0)
+        told = next(each for each in both.trace.since() if (each.way, each.action) == ("Tx", "TransactionEvent"))
+        assert (told.exchange, told.cause) == (1, "Rx unit StartTransaction")
 
 
 async def test_letters_of_a_charger_that_is_gone_are_delivered_and_then_the_connection_ends(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from bridge.ocpp201.letters import Letter
+from bridge.ocpp201.letters import Cause, Letter
 from bridge.store.database import Database
 from bridge.store.group_commit import GroupCommit
 from bridge.store.outbox import Outbox
@@ -157,6 +157,23 @@ def test_a_file_of_the_release_before_gets_the_outbox_added(tmp_path: Path) -> N
     turn.database.connection.pragma("user_version", 1)
     turn.database.close()
     assert Turn(tmp_path).outbox().depth() == 0
+
+
+def test_letters_of_the_release_before_are_delivered_and_new_ones_say_what_they_are_told_for(tmp_path: Path) -> None:
+    turn = Turn(tmp_path)
+    turn.outbox().enqueue("A", "TransactionEvent", '{"seqNo":0}', lambda _: None)
+    turn.end()
+    for column in ("exchange", "cause"):
+        turn.database.connection.execute(f"ALTER TABLE outbox DROP COLUMN {column}")
+    turn.database.connection.pragma("user_version", 2)
+    turn.database.close()
+    after = Turn(tmp_path)
+    outbox, start = after.outbox(), Cause(7, "Rx unit StartTransaction")
+    assert outbox.text(outbox.heads("A")[0]) == '{"seqNo":0}'
+    outbox.enqueue("A", "TransactionEvent", '{"seqNo":1}', lambda _: None, cause=start)
+    after.end()
+    after.database.close()
+    assert [letter.cause for letter in Turn(tmp_path).outbox().letters("A")] == [Cause(), start]
 
 
 def test_what_a_shelf_was_given_can_be_read_before_it_is_on_disk(tmp_path: Path) -> None:
