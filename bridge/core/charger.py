@@ -151,9 +151,11 @@ class Charger:
         return self.connected and not self.disobeys and not self.refused
 
     def shares_as(self, plan: ChargerPlan) -> int:
-        """What sharing out goes by beside demand and wish: what it costs the others, and whether it may only pause."""
+        """What sharing out goes by beside demand and wish: what it costs the others and why, and whether it only pauses."""
         paused = self.way(plan) in (Way.PAUSE, Way.STOP)
-        return -1 - paused if self.obedient else 2 * self.worst_w + paused
+        if self.obedient and not self.failures:
+            return -1 - paused
+        return 4 * self.worst_w + 2 * self.obedient + paused
 
     def settled(self, plan: ChargerPlan) -> bool:
         """Whether it is proven to hold exactly its target, for as long as a lease ought to."""

@@ -16,6 +16,7 @@ from bridge.core.fallback import LinkState, Supervision, Trigger
 from bridge.core.ledger import Ledger, budget_w, recount_w
 from bridge.core.limit import Limit, Source, lowest
 from bridge.core.messages import (
+    Acted,
     AlarmChanged,
     Alive,
     ChargerBooted,
@@ -34,6 +35,7 @@ from bridge.core.messages import (
     ManualLimitSet,
     MeterSampled,
     Reason,
+    RetryAsked,
     SessionChanged,
     SetFloor,
     SetLimit,
@@ -205,6 +207,8 @@ def _happen(site: Site, event: Event, now: Now, effects: list[Effect]) -> None:
             _started(site, event, now, effects)
         case ManualLimitSet() | ManualLimitLifted():
             _manual_limit(site, event, now)
+        case RetryAsked():
+            _retry_asked(site, event, now, effects)
         case JournalLost():
             site.journal_lost = True
             _alarm(site, "journal_lost", site.plan.name, True, now, effects)
@@ -214,7 +218,7 @@ def _happen(site: Site, event: Event, now: Now, effects: list[Effect]) -> None:
             _move_link(site, Trigger.DISTRUSTED, now.monotonic_ms, effects)
         case ShellAlarm():
             _alarm(site, event.alarm, event.subject, event.open, now, effects)
-        case Alive() | Woke():
+        case Alive() | Woke() | Acted():
             pass
 
 
@@ -253,6 +257,14 @@ def _manual_limit(site: Site, event: ManualLimitSet | ManualLimitLifted, now: No
         ends_ms = None if event.duration_ms is None else now.monotonic_ms + event.duration_ms
         site.manual = ManualLimit(max(0, event.limit_w), event.name, event.reason, ends_ms)
     _settle_at(site, now.monotonic_ms)
+
+
+def _retry_asked(site: Site, event: RetryAsked, now: Now, effects: list[Effect]) -> None:
+    """End the wait after a refusal; what the charger is accused of and counted at stays."""
+    charger = site.chargers.get(event.serial)
+    if charger is not None:
+        charger.retry_ms = None
+        _charger_changed(site, charger, now, effects)
 
 
 def _setpoint_revoked(site: Site, event: SetpointRevoked, now: Now, effects: list[Effect]) -> None:
@@ -504,11 +516,11 @@ def _share_out(site: Site, now: Now) -> None:
         running = keep_running and charger.target_w > 0
         turn = (place - slot) % len(chargers)
         requests.append(_request(charger, site.plans[charger.serial], (not running, turn)))
-    budget = budget_w(_ramped(site, now), site.chargers.values())
+    shares = _shares(budget_w(_ramped(site, now), site.chargers.values()), chargers, requests)
     paused = False
-    for charger, request, grant_w in zip(chargers, requests, allocate(budget, requests), strict=True):
-        charger.target_w = grant_w
-        paused = paused or grant_w < request.minimum_w
+    for charger, request, share_w in zip(chargers, requests, shares, strict=True):
+        charger.target_w = share_w
+        paused = paused or share_w < request.minimum_w
     site.rotates_ms = now.monotonic_ms + site.plan.rotate_ms - now.utc_ms % site.plan.rotate_ms if paused else None
     for charger in site.chargers.values():
         plan = site.plans[charger.serial]
@@ -518,6 +530,18 @@ def _share_out(site: Site, now: Now) -> None:
             charger.target_w = 0 if pauses else plan.minimum_w
         if charger.connected and not charger.settled(plan):
             site.restless.add(charger.serial)
+
+
+def _shares(budget: Watts, chargers: list[Charger], requests: list[Request]) -> list[Watts]:
+    """Share out; who leaves orders unanswered keeps his share to come back to, and the others pay what he may draw."""
+    shares = allocate(budget, requests)
+    mute = [place for place, charger in enumerate(chargers) if charger.failures]
+    if any(chargers[place].worst_w > shares[place] for place in mute):
+        left_w = budget - sum(max(chargers[place].worst_w, shares[place]) for place in mute)
+        others = [place for place, charger in enumerate(chargers) if not charger.failures]
+        for place, share_w in zip(others, allocate(max(0, left_w), [requests[place] for place in others]), strict=True):
+            shares[place] = share_w
+    return shares
 
 
 def _request(charger: Charger, plan: ChargerPlan, turn: tuple[bool, int]) -> Request:

@@ -954,18 +954,24 @@ class World:
 
     def _check_cuts(self, limit_w: Watts) -> None:
         """Above the limit everybody who can be told was told at once, and told enough."""
-        fixed_w, shared_w = 0, 0
+        fixed_w, shared_w, mute_w, others_w = 0, 0, 0, 0
         for unit, charger in self._pairs:
             if not charger.obedient:
                 fixed_w += charger.worst_w
                 continue
             shared_w += charger.target_w
+            if charger.failures:
+                mute_w += charger.worst_w
+            else:
+                others_w += charger.target_w
             told_w = charger.grant_w
             idle = charger.in_flight is None and charger.retry_ms is None
             if idle and charger.target_w < (unit.plan.maximum_w if told_w is None else told_w):
                 raise Violation(f"{unit.plan.serial} was told {told_w} W and not yet to go to {charger.target_w} W")
         if shared_w > max(0, limit_w - fixed_w):
             raise Violation(f"{shared_w} W are shared out beside {fixed_w} W, the limit is {limit_w} W")
+        if others_w > max(0, limit_w - fixed_w - mute_w):
+            raise Violation(f"{others_w} W are shared out beside {fixed_w} W and {mute_w} W of those who do not answer")
 
     def _check_sizes(self, site: Site) -> None:
         """Nothing grows without a bound."""
