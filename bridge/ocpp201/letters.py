@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, NamedTuple, Protocol
 
 from bridge.core.quantities import Millis
@@ -50,7 +50,7 @@ class Letter:
     size: int
     utc_ms: Millis
     attempts: int = 0
-    cause: Cause = NO_CAUSE
+    cause: Cause = field(default=NO_CAUSE, kw_only=True)
     due_ms: Millis = 0
     offline: bool = False
     losses: int = 0
