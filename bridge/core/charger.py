@@ -151,7 +151,7 @@ class Charger:
         return self.connected and not self.disobeys and not self.refused
 
     def shares_as(self, plan: ChargerPlan) -> int:
-        """What sharing out goes by beside demand and wish: what it costs the others and why, and whether it only pauses."""
+        """What sharing out goes by beside demand and wish: what it costs the others and why, and whether it pauses."""
         paused = self.way(plan) in (Way.PAUSE, Way.STOP)
         if self.obedient and not self.failures:
             return -1 - paused
