@@ -199,7 +199,7 @@ def _happen(site: Site, event: Event, now: Now, effects: list[Effect]) -> None:
             _setpoint_revoked(site, event, now, effects)
         case LinkChanged():
             _link_changed(site, event, now, effects)
-        case LimitAnswered() | MeterSampled() | SessionChanged() | WishChanged():
+        case LimitAnswered() | MeterSampled() | SessionChanged() | WishChanged() | RetryAsked():
             _charger_spoke(site, event, now, effects)
         case ChargerConnected() | ChargerDisconnected() | ChargerBooted():
             _charger_came_or_went(site, event, now, effects)
@@ -207,8 +207,6 @@ def _happen(site: Site, event: Event, now: Now, effects: list[Effect]) -> None:
             _started(site, event, now, effects)
         case ManualLimitSet() | ManualLimitLifted():
             _manual_limit(site, event, now)
-        case RetryAsked():
-            _retry_asked(site, event, now, effects)
         case JournalLost():
             site.journal_lost = True
             _alarm(site, "journal_lost", site.plan.name, True, now, effects)
@@ -259,14 +257,6 @@ def _manual_limit(site: Site, event: ManualLimitSet | ManualLimitLifted, now: No
     _settle_at(site, now.monotonic_ms)
 
 
-def _retry_asked(site: Site, event: RetryAsked, now: Now, effects: list[Effect]) -> None:
-    """End the wait after a refusal; what the charger is accused of and counted at stays."""
-    charger = site.chargers.get(event.serial)
-    if charger is not None:
-        charger.retry_ms = None
-        _charger_changed(site, charger, now, effects)
-
-
 def _setpoint_revoked(site: Site, event: SetpointRevoked, now: Now, effects: list[Effect]) -> None:
     undo = site.undo
     if undo is None or undo.command != event.command:
@@ -296,7 +286,10 @@ def _move_link(site: Site, trigger: Trigger, at_ms: Millis, effects: list[Effect
 
 
 def _charger_spoke(
-    site: Site, event: LimitAnswered | MeterSampled | SessionChanged | WishChanged, now: Now, effects: list[Effect]
+    site: Site,
+    event: LimitAnswered | MeterSampled | SessionChanged | WishChanged | RetryAsked,
+    now: Now,
+    effects: list[Effect],
 ) -> None:
     charger = site.chargers.get(event.serial)
     if charger is None:
@@ -319,6 +312,8 @@ def _charger_spoke(
                 return
             charger.wish_w = event.limit_w
             _unsettle_soon(site, now)
+        case RetryAsked():
+            charger.retry_ms = None  # what it is accused of and counted at stays
     _charger_changed(site, charger, now, effects)
 
 

@@ -7,11 +7,20 @@ from typing import Any
 from bridge.core.charger import Charger, Measurand
 from bridge.core.plan import ChargerPlan
 from bridge.core.quantities import Now
-from bridge.core.site import Site
+from bridge.core.site import ManualLimit, Site
 
 
 def describe(site: Site, now: Now) -> dict[str, Any]:
     """The whole status as JSON data: powers in W, times in s, UTC times in ms since 1970."""
+    return describe_site(site, now) | {
+        "limit_reached": site.ledger.total_w <= site.limit.power_w,
+        "alarms": [{"alarm": alarm, "subject": subject} for alarm, subject in sorted(site.alarms)],
+        "chargers": [describe_charger(site.chargers[plan.serial], plan) for plan in site.plan.chargers],
+    }
+
+
+def describe_site(site: Site, now: Now, burdens: int | None = None) -> dict[str, Any]:
+    """The site without its chargers and alarms, but for the first `burdens` (None: all) that are counted at worst."""
     deadline = site.link.deadline(site.plan)
     setpoint, manual = site.commanded.newest, site.manual
     return {
@@ -25,19 +34,24 @@ def describe(site: Site, now: Now) -> dict[str, Any]:
         },
         "limit": {"power_w": site.limit.power_w, "source": site.limit.source.value},
         "setpoint": None if setpoint is None else {"value": setpoint.value, "limit_w": setpoint.limit_w},
-        "manual": None if manual is None else {"limit_w": manual.limit_w, "name": manual.name, "reason": manual.reason},
+        "manual": None if manual is None else _manual(manual, now),
         "capacity_w": site.plan.capacity_w,
         "fallback_w": site.plan.fallback_w,
         "worst_case_w": site.ledger.total_w,
-        "limit_reached": site.ledger.total_w <= site.limit.power_w,
         "power_w": site.power.total_w if site.power.counted else None,
-        "counted_at_worst": [_burden(site.chargers[serial], site.plans[serial]) for serial in sorted(site.at_worst)],
-        "alarms": [{"alarm": alarm, "subject": subject} for alarm, subject in sorted(site.alarms)],
-        "chargers": [_charger(site.chargers[plan.serial], plan) for plan in site.plan.chargers],
+        "counted_at_worst": [
+            _burden(site.chargers[serial], site.plans[serial]) for serial in sorted(site.at_worst)[:burdens]
+        ],
     }
 
 
-def _charger(charger: Charger, plan: ChargerPlan) -> dict[str, Any]:
+def _manual(manual: ManualLimit, now: Now) -> dict[str, Any]:
+    ends_utc_ms = None if manual.ends_ms is None else now.utc_ms + manual.ends_ms - now.monotonic_ms
+    return {"limit_w": manual.limit_w, "name": manual.name, "reason": manual.reason, "ends_utc_ms": ends_utc_ms}
+
+
+def describe_charger(charger: Charger, plan: ChargerPlan) -> dict[str, Any]:
+    """One charger: what it was granted, what its meter says, what it is counted at and why."""
     readings = charger.readings
     return {
         "serial": charger.serial,
