@@ -9,8 +9,9 @@ FLEET_HOURS ?= 1
 HOURS  ?= 2
 PACE   ?= 60
 JOBS   ?= 2
+RUNS   ?= 2000000
 
-.PHONY: help install lab scenarios test lint format lock prove soak soak-fleet bench compose-lab test-compose clean
+.PHONY: help install lab scenarios test lint format lock prove fuzz soak soak-fleet bench compose-lab test-compose clean
 
 help:
 	@echo "make lab            the whole chain on loopback: plays T1-T4, shows it live, stays up (PLAY=once: ends after them)"
@@ -19,6 +20,7 @@ help:
 	@echo "make install        sets up .venv"
 	@echo "make compose-lab    the same as services in containers; needs a Docker engine (make test-compose tests that)"
 	@echo "make prove          plants every bug, then plays seeded worlds (SEEDS=$(SEEDS), or MINUTES=... of them), and keeps a tally"
+	@echo "make fuzz           coverage-guided fuzzing of the outstation, RUNS=$(RUNS) of each target (atheris: Linux on x86-64)"
 	@echo "make soak           the CSMS away for HOURS=$(HOURS), 50 sessions, 20 kills; PACE=$(PACE): 60 times as fast, 1: real time"
 	@echo "make soak-fleet     1,000 chargers for FLEET_HOURS=$(FLEET_HOURS): setpoints, link cuts, reconnects; report in soak/"
 	@echo "make bench          the figures of benchmarks/RESULTS.md anew, beside the floor and the stock way"
@@ -55,6 +57,11 @@ prove: install
 	$(BIN)/gridlimit prove --planted --jobs $(JOBS)
 	$(BIN)/gridlimit prove 1000 $(if $(MINUTES),--for $(MINUTES),--seeds $(SEEDS)) --jobs $(JOBS) --tally prove-tally.jsonl
 
+fuzz: install
+	$(BIN)/pip install --quiet --require-hashes -r requirements-fuzz.txt
+	$(BIN)/python -m tests.iec104.fuzz_main asdu -runs=$(RUNS) -max_len=260
+	$(BIN)/python -m tests.iec104.fuzz_main frames -runs=$(RUNS) -max_len=300
+
 soak: install
 	$(BIN)/gridlimit soak --hours $(HOURS) --pace $(PACE)
 
@@ -79,6 +86,7 @@ lock:
 	$(COMPILE) --upgrade --output-file requirements.txt pyproject.toml
 	$(COMPILE) --constraint requirements.txt --extra lab --output-file requirements-lab.txt pyproject.toml
 	$(COMPILE) --constraint requirements-lab.txt --extra lab --extra dev --output-file requirements-dev.txt pyproject.toml
+	echo "atheris>=3,<4" | $(COMPILE) --output-file requirements-fuzz.txt -
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,4 +1,4 @@
-"""What fuzzing found interesting, replayed; and as much again by chance, without a coverage-guided fuzzer."""
+"""What fuzzing found interesting, replayed; and as much again by chance: new luck is for `make fuzz`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from tests.iec104.fuzz import CORPUS, TARGETS
 from tests.iec104.raw_master import asdu, interrogation, ioa, setpoint
 
 MUTATIONS = 3_000
+SEED = 20_261_123
 SEEDS = [
     setpoint(20000.0),
     interrogation(),
@@ -38,9 +39,7 @@ def test_nothing_that_fuzzing_kept_breaks_anything(target: str) -> None:
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_what_was_kept_breaks_nothing_when_it_is_mutated(target: str) -> None:
-    seed = random.SystemRandom().randrange(2**32)
-    print(f"seed {seed}")  # noqa: T201  the way to repeat a failure
-    chance, corpus = random.Random(seed), list(kept(target))
+    chance, corpus = random.Random(SEED), list(kept(target))
     for _ in range(MUTATIONS):
         octets = bytearray(b"".join(chance.sample(corpus, chance.choice((1, 1, 2, 3)))))
         for _ in range(chance.randint(1, 4)):
