@@ -131,7 +131,7 @@ class Unit:
         self._booted = False
         self._active = False
         self.record = UnitRecord(entry, transactions, self.smart_charging, clock, self._post, self._forward, dialect)
-        self._meter = EvseSum(entry.serial, entry.sample_interval_s, submit)
+        self.meter = EvseSum(entry.serial, entry.sample_interval_s, submit)
         self._noted: set[tuple[str, ...]] = set()
         self._configuring: asyncio.TimerHandle | None = None
         self._missing_stops: dict[int, asyncio.TimerHandle] = {}
@@ -337,7 +337,7 @@ class Unit:
 
     def _sampled(self, connector: int, meter_value: list[dict[str, Any]], *, offline: bool) -> None:
         """Submit what was metered at one connector, added to what its neighbours last said; 0 is the main meter."""
-        self._meter.take(connector, meter_value, self._clock(), offline=offline)
+        self.meter.take(connector, meter_value, self._clock(), offline=offline)
 
     def _boot_notification(self, message: Payload) -> Payload | Untranslatable:
         reason = orders.boot_reason(self.record, "Unknown" if self._booted else "PowerUp")
@@ -361,7 +361,7 @@ class Unit:
             self.record.meter = {
                 name: message[name] for name in ("meterType", "meterSerialNumber") if message.get(name)
             }
-            self._meter.clear()
+            self.meter.clear()
             station = call.payload["chargingStation"]
             firmware = station.get("firmwareVersion", self._hello_version)
             self._submit(ChargerBooted(self.serial, station["model"], firmware))
@@ -585,7 +585,7 @@ class Unit:
             lambda said: down.stop_answer(self._dialect, said or {}),
             transaction.connector or 1,
         )
-        self._meter.forget(transaction.connector or 1)
+        self.meter.forget(transaction.connector or 1)
         self.record.meter_values.pop(transaction.connector or 1, None)
         self._follow_session()
         return answer

@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import Any, Final
 
 from bridge.core.messages import MeterSampled
-from bridge.core.quantities import Millis, Now
-from bridge.ocpp201.meter_values import combined, samples
+from bridge.core.quantities import Milliamps, Millis, Now
+from bridge.ocpp201.meter_values import combined, phase_currents_ma, samples
 
 MAIN_METER: Final = 0  # meters the whole charger already (J01.FR.03)
 OLD_AFTER_SAMPLES: Final = 3
@@ -26,9 +26,12 @@ class EvseSum:
         self._old_after_ms = OLD_AFTER_SAMPLES * 1000 * interval_s
         self._submit = submit
         self._newest: dict[int, tuple[MeterSampled, Millis]] = {}
+        self._said: dict[int, list[dict[str, Any]]] = {}
 
     def take(self, evse_id: int, meter_value: list[dict[str, Any]], received: Now, *, offline: bool = False) -> None:
         """Take the meterValue of one EVSE; what was metered offline is of the past and added to nothing."""
+        if not offline:
+            self._said[evse_id] = meter_value
         for sample in samples(self._serial, meter_value, received, offline=offline):
             if evse_id == MAIN_METER or offline:
                 self._submit(sample)
@@ -43,10 +46,19 @@ class EvseSum:
                 total = replace(total, power_w=None, energy_wh=None)
             self._submit(total)
 
+    def phase_currents_ma(self) -> list[Milliamps | None]:
+        """The currents of L1, L2 and L3 over all EVSEs as last said, None where none was: for people to look at."""
+        main = self._said.get(MAIN_METER)
+        by_evse = [phase_currents_ma(said) for said in (self._said.values() if main is None else [main])]
+        said = [[current for current in phase if current is not None] for phase in zip(*by_evse, strict=True)]
+        return [sum(currents) if currents else None for currents in said] or [None, None, None]
+
     def forget(self, evse_id: int) -> None:
         """Leave out an EVSE that has nothing more to say: its transaction has ended."""
         self._newest.pop(evse_id, None)
+        self._said.pop(evse_id, None)
 
     def clear(self) -> None:
         """Leave out all: the charger has booted."""
         self._newest.clear()
+        self._said.clear()

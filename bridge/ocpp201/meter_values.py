@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from bridge.core.messages import MeterSampled
-from bridge.core.quantities import Millis, Now
+from bridge.core.quantities import Milliamps, Millis, Now
 from bridge.ocpp201.timestamps import read_utc_ms
 
 MAX_CLOCK_ERROR_MS: Final = 24 * 3_600_000
@@ -80,6 +80,23 @@ def combined(serial: str, parts: Iterable[MeterSampled]) -> MeterSampled:
         energy_wh=sum(energies) if len(energies) == len(known) else None,
         valid=all(part.valid for part in known),
     )
+
+
+def phase_currents_ma(meter_value: list[dict[str, Any]]) -> list[Milliamps | None]:
+    """The currents of L1, L2 and L3 in a schema-valid `meterValue` array, the last said; None where it is not said.
+
+    For people to look at: nothing is steered by them.
+    """
+    found: dict[str, Milliamps] = {}
+    for element in meter_value:
+        for value in element.get("sampledValue", ()):
+            phase = _LINE_TO_NEUTRAL.get(value.get("phase", ""))
+            if phase is None or value.get("measurand") != "Current.Import" or value.get("location") == "EV":
+                continue
+            current = _in_core_unit(_CURRENT, value)
+            if -_NOISE <= current <= _CURRENT.maximum:
+                found[phase] = max(0, round(current))
+    return [found.get(phase) for phase in ("L1", "L2", "L3")]
 
 
 def _time(text: str, received: Now, *, offline: bool) -> Millis:

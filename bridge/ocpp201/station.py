@@ -105,7 +105,7 @@ class Station:
         self._order: Call | None = None
         self._out_of_operation = False
         self._transactions: dict[str, int] = {}
-        self._meter = EvseSum(entry.serial, entry.sample_interval_s, submit)
+        self.meter = EvseSum(entry.serial, entry.sample_interval_s, submit)
 
     async def serve(self) -> None:
         """Receive until the connection ends; every open order is answered then."""
@@ -320,7 +320,7 @@ class Station:
 
     def _booted(self, charging_station: dict[str, Any]) -> None:
         self._transactions.clear()
-        self._meter.clear()
+        self.meter.clear()
         firmware = charging_station.get("firmwareVersion", "")
         self._submit(ChargerBooted(self.serial, charging_station["model"], firmware))
         asyncio.get_running_loop().call_later(CONFIGURE_AFTER_S, self._configure_sampling)
@@ -363,7 +363,7 @@ class Station:
         before = bool(self._transactions)
         if event["eventType"] == "Ended":
             self._transactions.pop(transaction_id, None)
-            self._meter.forget(evse_id)
+            self.meter.forget(evse_id)
         else:
             self._transactions[transaction_id] = evse_id
             if len(self._transactions) > MAX_OPEN_TRANSACTIONS:
@@ -374,7 +374,7 @@ class Station:
 
     def _sampled(self, evse_id: int, meter_value: list[dict[str, Any]], *, offline: bool = False) -> None:
         """Submit what was metered at one EVSE, added to what its neighbours last said; EVSE 0 is the main meter."""
-        self._meter.take(evse_id, meter_value, self._clock(), offline=offline)
+        self.meter.take(evse_id, meter_value, self._clock(), offline=offline)
 
 
 def _as_answer(outcome: Outcome) -> Answer:

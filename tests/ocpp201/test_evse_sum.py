@@ -62,3 +62,26 @@ def test_the_main_meter_is_never_added_to_what_it_already_meters() -> None:
     meter.take(1, metered(at(0), 7_200, 100), at(0))
     meter.take(0, metered(at(10), 9_000, 500), at(10))
     assert submitted[-1].power_w == 9_000
+
+
+def currents(**amps: float) -> list[dict[str, Any]]:
+    sampled = [{"value": value, "measurand": "Current.Import", "phase": phase} for phase, value in amps.items()]
+    return [{"timestamp": rfc3339(UTC_MS), "sampledValue": sampled}]
+
+
+def test_phase_currents_are_those_last_said_and_never_made_up() -> None:
+    meter, _ = summing()
+    assert meter.phase_currents_ma() == [None, None, None]
+    meter.take(1, currents(L1=16.0, L2=15.5), at(0))
+    assert meter.phase_currents_ma() == [16_000, 15_500, None]
+    meter.take(2, currents(L1=10.0), at(1))
+    assert meter.phase_currents_ma() == [26_000, 15_500, None]
+    meter.forget(1)
+    assert meter.phase_currents_ma() == [10_000, None, None]
+
+
+def test_a_main_meter_speaks_for_all_phases() -> None:
+    meter, _ = summing()
+    meter.take(1, currents(L1=16.0), at(0))
+    meter.take(0, currents(L1=17.0, L2=1.0, L3=2.0), at(0))
+    assert meter.phase_currents_ma() == [17_000, 1_000, 2_000]
