@@ -231,9 +231,11 @@ class ChargingProfiles:
         return range(1, self.abilities.evses + 1)
 
     def _begun_ms(self, installed: Installed, idle_ms: Millis) -> set[Millis]:
-        """When the transactions it applies to began; `idle_ms` where none is running."""
-        running = (each for each in self._transactions.values() if installed.evse_id in (0, each.evse_id))
-        return {transaction.begun_ms for transaction in running} or {idle_ms}
+        """When the transactions it applies to began; `idle_ms` besides where an EVSE it applies to has none."""
+        running = [each for each in self._transactions.values() if installed.evse_id in (0, each.evse_id)]
+        idle = {installed.evse_id} if installed.evse_id else set(self._evses())
+        idle -= {transaction.evse_id for transaction in running}
+        return {transaction.begun_ms for transaction in running} | ({idle_ms} if idle else set())
 
     def _leading_dw(
         self, purpose: str, evse_id: int, utc_ms: Millis, begun_ms: Millis, transaction_id: str | None = None

@@ -501,6 +501,13 @@ def limit_at(response: dict[str, Any], second: int) -> float:
     return [limit for start, limit in steps(response) if start <= second][-1]
 
 
+def test_a_relative_limit_of_all_evses_falls_at_an_idle_one_beside_a_busy_one_too() -> None:
+    profiles = engine()
+    profiles.transaction_started("tx1", 1, T0 - 100_000)
+    put(profiles, profile(1, (0, 10_000), (10, 5_000), kind="Relative", start=None))
+    assert steps(composite(profiles, evseId=2)) == [(0, 10_000), (10, 5_000)]
+
+
 @settings(max_examples=150, deadline=None)
 @given(populated(), st.integers(0, 6_000), st.integers(0, 999), st.none() | st.integers(0, 30_000))
 def test_the_composite_is_never_above_any_of_its_parts_at_any_moment(
