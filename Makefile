@@ -11,7 +11,7 @@ PACE   ?= 60
 JOBS   ?= 2
 RUNS   ?= 2000000
 
-.PHONY: help install lab scenarios test lint format lock prove fuzz soak soak-fleet bench compose-lab test-compose clean
+.PHONY: help install lab scenarios test lint format lock prove fuzz soak soak-fleet bench compose-lab test-compose pages docs clean
 
 help:
 	@echo "make lab            the whole chain on loopback: plays T1-T4, shows it live, stays up (PLAY=once: ends after them)"
@@ -24,6 +24,7 @@ help:
 	@echo "make soak           the CSMS away for HOURS=$(HOURS), 50 sessions, 20 kills; PACE=$(PACE): 60 times as fast, 1: real time"
 	@echo "make soak-fleet     1,000 chargers for FLEET_HOURS=$(FLEET_HOURS): setpoints, link cuts, reconnects; report in soak/"
 	@echo "make bench          the figures of benchmarks/RESULTS.md anew, beside the floor and the stock way"
+	@echo "make docs           the pages of docs/ as a site in build/site, which needs no other host (make pages: what is made from the code)"
 	@echo "make lock           compiles requirements-*.txt anew from pyproject.toml"
 
 install: $(VENV)/.installed
@@ -70,6 +71,12 @@ soak-fleet: install
 
 bench: install
 	$(BIN)/gridlimit bench all --json benchmarks/results.json --markdown benchmarks/figures.md --plot benchmarks/fan_out.png
+
+pages: install
+	$(BIN)/python -m bridge.reference
+
+docs: pages
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 COMPOSE ?= $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 

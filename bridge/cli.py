@@ -458,7 +458,7 @@ def version() -> None:
     out.print(__version__, highlight=False)
 
 
-def _mount_lab() -> None:
+def mount_lab() -> None:
     """Add the commands that play the rest of the world; what they need of the extra `lab` is not needed to run."""
     from bridge.lab.control_centre import control_centre_app  # noqa: PLC0415
     from bridge.lab.lab import lab  # noqa: PLC0415
@@ -486,5 +486,5 @@ def main() -> None:
     if "bench" in sys.argv[1:2]:
         _mount_bench()
     if len(sys.argv) < 2 or sys.argv[1] not in LAB_FREE:  # noqa: PLR2004  the first word
-        _mount_lab()
+        mount_lab()
     app()

@@ -253,12 +253,7 @@ class ChargerProfile(_Section):
 
 
 class Site(_Section):
-    """The site. `at_start_w` holds until the first setpoint ever (default: capacity). No `id_tags`: all may charge.
-
-    `min_limit_w` is the least that can be set, in W, or `enwg_14a`: what § 14a EnWG leaves so many chargers. Where
-    not all of them can run, the pause moves on every `rotate_s`. `require_floors` refuses a configuration with which a
-    dead bridge would leave more than the fallback limit.
-    """
+    """The site: its connection, what may be set for it, and who may charge."""
 
     name: Annotated[str, Field(min_length=1, max_length=100)] = "Site"
     """What the site is called: in the log, in alarms, on every paper."""
@@ -296,7 +291,7 @@ class Site(_Section):
 
 
 class RedundancyGroup(_Section):
-    """The control centres of one group: their IP addresses, and the SHA-256 of their certificates in hex with TLS."""
+    """The control centres of one group. A setpoint of any of them is one of the group."""
 
     name: Annotated[str, Field(min_length=1, max_length=50)]
     """What the group is called in the log and in `deciding_group`."""
@@ -315,10 +310,7 @@ class RedundancyGroup(_Section):
 
 
 class Tls(_Section):
-    """TLS after IEC 62351-3: our certificate and key, who signs those of control centres, and which are revoked (PEM).
-
-    Relative paths count from the folder of the configuration file. The files are read anew when they change.
-    """
+    """TLS after IEC 62351-3. All files are PEM, and are read anew when they change."""
 
     certificate: Annotated[Path, Field(strict=False)]
     """Our certificate, with its chain."""
@@ -355,11 +347,7 @@ class ConnectionLimits(_Section):
 
 
 class Iec104(_Section):
-    """The outstation: where it listens (port 0: any free one), its common address, and the DSO profile read for it.
-
-    Without `groups` anybody may connect. `deciding_group` names the one whose setpoint holds; otherwise the lowest of
-    all groups does. Beyond this machine it listens with `tls`, or in the clear where `insecure` says so.
-    """
+    """The outstation. Beyond this machine it listens with `tls`, or in the clear where `insecure` says so."""
 
     host: Host = "127.0.0.1"
     """The address it listens at; `0.0.0.0` for all of this machine."""
@@ -410,10 +398,10 @@ class Iec104(_Section):
 
 
 class Fallback(_Section):
-    """What holds when the link is lost: the last limit for `hold_s` (None: for ever), then `limit_w`.
+    """What holds when the link is lost: the last limit for `hold_s`, then `limit_w`.
 
     Mode `eebus_lpc`, after EEBUS LPC: the fallback limit also before the first setpoint, the hold is 120 s whatever
-    `hold_s` says, and after `release_after_s` (2 to 24 h) without a link nothing but the capacity limits any more.
+    `hold_s` says, and after `release_after_s` without a link nothing but the capacity limits any more.
     """
 
     mode: Literal["hold", "eebus_lpc"] = "hold"
@@ -446,11 +434,9 @@ class Fallback(_Section):
 
 
 class OcppTls(_Section):
-    """TLS towards chargers (OCPP 2.0.1 A00, security profiles 2 and 3): our certificate with its chain, and its key.
+    """TLS towards chargers (OCPP 2.0.1 A00, security profiles 2 and 3).
 
-    `client_ca` signs the certificates of chargers (security profile 3), `client_organization` must stand in them as
-    their owner (A00.FR.404; default: not looked at), `revocation_list` says which no longer count. All files are PEM,
-    read anew for new connections when they change; relative paths count from the folder of the configuration file.
+    All files are PEM, read anew for new connections when they change.
     """
 
     certificate: FilePath
@@ -475,7 +461,7 @@ class OcppTls(_Section):
 
 
 class PlainListener(_Section):
-    """The listener without TLS, for chargers of security profiles 0 and 1 (port 0: any free one)."""
+    """The listener without TLS, for chargers of security profiles 0 and 1."""
 
     host: Host = "127.0.0.1"
     """The address it listens at."""
@@ -484,10 +470,9 @@ class PlainListener(_Section):
 
 
 class Ocpp(_Section):
-    """Where chargers connect (port 0: any free one): all of them here, in the clear.
+    """Where chargers connect: all of them here, in the clear.
 
-    With `tls` this is wss, for chargers of security profiles 2 and 3; all others connect at `legacy` then. The file
-    `passwords_dir`/<serial> holds the password of a charger that has no `password_file` of its own.
+    With `tls` this is wss, for chargers of security profiles 2 and 3; all others connect at `legacy` then.
     """
 
     host: Host = "127.0.0.1"
@@ -510,7 +495,7 @@ class Ocpp(_Section):
 
 
 class Http(_Section):
-    """Where the status API listens (port 0: any free one)."""
+    """Where the status API listens."""
 
     host: Host = "127.0.0.1"
     """The address the status API listens at."""
@@ -519,13 +504,10 @@ class Http(_Section):
 
 
 class Csms(_Section):
-    """The central system above the bridge, at `url`/<serial> for each charger; None: the bridge is it itself.
+    """The central system above the bridge, where each charger has a connection of its own to `url/<serial>`.
 
-    Credentials are files, read at every connection. `password_file` holds one password for all chargers,
-    `passwords_dir` one file named <serial> for each (security profiles 1 and 2); `certificates_dir` holds <serial>.pem
-    (certificate chain) and <serial>.key (security profile 3); `ca` the authorities that may sign the certificate of the
-    central system (default: those of the operating system). Relative paths count from the configuration file.
-    Retries of the connection are those of OCPP 2.0.1 Part 4 §5.3, of messages those of E13, in seconds.
+    Credentials are files, read at every connection. Retries of the connection are those of OCPP 2.0.1 Part 4 §5.3, of
+    messages those of E13.
     """
 
     url: str | None = None
@@ -589,13 +571,11 @@ class Csms(_Section):
 
 
 class ChargerEntry(_Section):
-    """One charger of the site. `profile` is the charger profile read for it; what is not said is taken from there.
+    """One charger of the site. What is not said is taken from its charger profile, read as `profile`.
 
-    `serial` is its identity everywhere. `index` says where its points stand (default: its position in the list).
-    `security_profile` is the one of OCPP 2.0.1 A00 that it must use, no other is accepted: 1 is HTTP Basic, 2 that with
-    TLS, 3 TLS with a client certificate whose common name is the serial, 0 none of these. `password_file` holds its
-    password (profiles 1 and 2), read at every connection. Default: of ocpp1.5, which knows none, 0; of the others what
-    the credentials configured amount to, and never less than 2 where `ocpp.tls` is set.
+    Its security profile is one of OCPP 2.0.1 A00, and no other is accepted: 1 is HTTP Basic, 2 that with TLS, 3 TLS
+    with a client certificate whose common name is the serial, 0 none of these. Default: of ocpp1.5, which knows none,
+    0; of the others what the credentials configured amount to, and never less than 2 where `ocpp.tls` is set.
     """
 
     serial: Identity
@@ -608,7 +588,7 @@ class ChargerEntry(_Section):
     out_of_service: bool = False
     """Neither used nor counted."""
     security_profile: Annotated[int, Field(ge=0, le=3)] | None = None
-    """The one it must use, 0 to 3 (OCPP 2.0.1 A00). Default: what its protocol and the credentials amount to."""
+    """The one it must use. Default: what its protocol and the credentials amount to."""
     password_file: FilePath | None = None
     """The file with its password (security profiles 1 and 2), read at every connection."""
     priority: Annotated[int, Field(ge=-100, le=100)] = 0
@@ -645,7 +625,7 @@ class ChargerEntry(_Section):
 
 
 class Settings(_Section, BaseSettings):
-    """The whole configuration. A relative `data_dir` counts from the folder of the configuration file."""
+    """The whole configuration."""
 
     model_config = SettingsConfigDict(
         case_sensitive=True, env_prefix=PREFIX, env_nested_delimiter="__", use_attribute_docstrings=True
@@ -666,7 +646,7 @@ class Settings(_Section, BaseSettings):
     http: Http = Http()
     """The status API."""
     data_dir: Annotated[Path, Field(strict=False)] = Path("data")
-    """Where journal, events and conversation are kept. A relative path counts from the folder of this file."""
+    """Where journal, events and conversation are kept."""
 
     @field_validator("csms")
     @classmethod

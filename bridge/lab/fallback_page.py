@@ -1,8 +1,7 @@
-"""The page docs/fallback.md, made from the core's table: `python -m bridge.lab.fallback_page` prints it."""
+"""The page docs/fallback.md, made from the core's table."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from typing import Final
 
@@ -56,7 +55,8 @@ WHEN: Final[dict[Trigger, str]] = {
 _INTRODUCTION: Final = """# When the link to the control centre is lost
 
 One table decides what a lost link, a restart and a fresh setpoint do: `bridge/core/fallback.py`. This page is made from
-it (`python -m bridge.lab.fallback_page > docs/fallback.md`); a test compares the two.
+it, drawing included; a test compares the two. It begins in HOLD before the first setpoint ever, in mode `eebus_lpc` in
+FALLBACK.
 
 The limit in force is the lowest of what this table says, the connection capacity, a manual limit and an emergency stop:
 these three hold in every state. All times run on the monotonic clock and go on over a restart; steps of the wall clock
@@ -65,13 +65,13 @@ change none of them.
 
 
 def page() -> str:
-    """The page docs/fallback.md: the drawing, who holds which limit, what the triggers are, and the complete table."""
+    """The page docs/fallback.md: who holds which limit, what the triggers are, and the complete table."""
     states = [f"| {state.value} | {holder} | {why} |" for state, (holder, why) in HOLDER.items()]
     triggers = [f"| {trigger.value} | {when} |" for trigger, when in WHEN.items()]
     table = [f"| {trigger.value} | {' | '.join(_cells(trigger))} |" for trigger in Trigger]
     parts = [
         _INTRODUCTION,
-        *("```mermaid", "stateDiagram-v2", *(f"    {line}" for line in drawing()), "```", ""),
+        *("![The states and what moves them](link-states.svg)", ""),
         *("## Who holds which limit", "", "| State | What limits | Whose it is |", "|---|---|---|", *states, ""),
         *("## What moves it", "", "| Trigger | When |", "|---|---|", *triggers, ""),
         *("## The complete table", "", "A dash stays where it is, and the time of the state goes on.", ""),
@@ -82,24 +82,7 @@ def page() -> str:
     return "\n".join(parts) + "\n"
 
 
-def drawing() -> Iterator[str]:
-    """The lines of a Mermaid state diagram: one arrow for each pair of states, with every trigger that takes it."""
-    yield f"[*] --> {LinkState.HOLD.value} : before the first setpoint ever"
-    yield f"[*] --> {LinkState.FALLBACK.value} : the same in mode eebus_lpc"
-    for state, row in TABLE.items():
-        for target in LinkState:
-            triggers = [trigger.value for trigger in Trigger if row[trigger] is target]
-            if triggers and target is not state:
-                yield f"{state.value} --> {target.value} : {', '.join(triggers)}"
-    for state, (holder, _) in HOLDER.items():
-        yield f"{state.value} : {state.value}, {holder}"
-
-
 def _cells(trigger: Trigger) -> Iterator[str]:
     for state in LinkState:
         target = TABLE[state][trigger]
         yield "–" if target is state else target.value
-
-
-if __name__ == "__main__":
-    sys.stdout.write(page())

@@ -1,11 +1,10 @@
 """The table of operations: how each one of OCPP 1.5, and each request a CSMS of OCPP 2.0.1 can make, is answered.
 
-`python -m bridge.legacy.operations` prints the page docs/translation.md that is made from it.
+The page docs/translation.md is made from it.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum, unique
@@ -259,8 +258,7 @@ def from_above(unit: UnitRecord, action: str, payload: Payload, reply: Reply) ->
 _INTRODUCTION: Final = """# How operations are translated
 
 A legacy unit is a full OCPP 2.0.1 charging station to its CSMS. This page is made from the table in
-`bridge/legacy/operations.py` (`python -m bridge.legacy.operations > docs/translation.md`); a test compares the two, and
-each row has a test that drives it.
+`bridge/legacy/operations.py`; a test compares the two, and each row has a test that drives it.
 
 Two general rules. A request of the CSMS whose response has a fitting status is refused with that status and a reason;
 where it has none, with CALLERROR NotSupported; an action outside OCPP 2.0.1 is NotImplemented. A unit that does not
@@ -310,7 +308,3 @@ def _refusal_text(answer: Payload | CallError | None) -> str:
 def rows_of(way: Way, rows: Iterable[Operation] = OPERATIONS) -> dict[str, Operation]:
     """The rows that go one way, by action."""
     return {row.action: row for row in rows if row.way is way}
-
-
-if __name__ == "__main__":
-    sys.stdout.write(page())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,7 +17,6 @@ from tests.legacy.fake_unit import SERIAL, Bench, FakeUnit, running, until
 
 NOW = "2026-09-01T10:00:00Z"
 LATER = "2026-09-01T11:00:00Z"
-PAGE = Path(__file__).parents[2] / "docs" / "translation.md"
 BOOT = {"chargePointVendor": "Voltex", "chargePointModel": "S4-ULTRA", "chargeBoxSerialNumber": SERIAL}
 START = {"connectorId": 1, "idTag": "04A1B2C3", "timestamp": NOW, "meterStart": 1000}
 POWER = [{"timestamp": NOW, "values": [{"value": "7200", "unit": "W", "measurand": "Power.Active.Import"}]}]
@@ -532,12 +530,6 @@ def test_the_table_has_every_operation_of_ocpp_1_5_and_every_request_of_a_csms()
 def test_a_refused_row_has_its_refusal_and_no_other_has_one() -> None:
     for row in FROM_CSMS:
         assert (row.refusal is not None) == (row.how is How.REFUSED) == (row.by is None), row.action
-
-
-def test_the_page_is_made_from_the_table() -> None:
-    assert PAGE.read_text(encoding="utf-8") == operations.page(), (
-        "python -m bridge.legacy.operations > docs/translation.md"
-    )
 
 
 async def test_what_a_station_sends_is_not_supported_from_above() -> None:
