@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 import structlog
+from fastapi import Depends
 
 from bridge.core.limit import Source
 from bridge.core.messages import (
@@ -17,15 +18,18 @@ from bridge.core.messages import (
     Alive,
     Confirm,
     Effect,
+    Event,
     LimitChanged,
     LinkStateChanged,
     PointChanged,
     SetFloor,
     SetLimit,
+    SetpointReceived,
     ShellAlarm,
+    SwitchReceived,
     Terminate,
 )
-from bridge.core.status import describe
+from bridge.core.status import describe, describe_charger, describe_site
 from bridge.dispatch import Dispatch, Order
 from bridge.engine import Engine
 from bridge.iec104.admission import Caps
@@ -42,12 +46,14 @@ from bridge.legacy.quarantine import Quarantine
 from bridge.legacy.transactions import Transactions
 from bridge.legacy.unit import Unit
 from bridge.ocpp201.central_system import CentralSystem
+from bridge.ocpp201.evse_sum import EvseSum
 from bridge.ocpp201.grid_limit import SiteLimit
+from bridge.ocpp201.intruders import Intruders
 from bridge.ocpp201.server import Server
 from bridge.ocpp201.smart_charging import SmartCharging
 from bridge.ocpp201.station import Station
 from bridge.ocpp201.timestamps import rfc3339
-from bridge.ocpp201.trace import UNIT, Trace
+from bridge.ocpp201.trace import UNIT, Said, Trace
 from bridge.ocpp201.upstream import Upstream
 from bridge.settings import ChargerEntry, Settings, plan
 from bridge.store.conversation import Conversation, open_file
@@ -58,9 +64,14 @@ from bridge.store.journal import Journal
 from bridge.store.outbox import Outbox
 from bridge.store.shelf import Shelf
 from bridge.timers import ALIVE_EVERY_S, Calendar, WakeUp, boot_id, system_clock
+from bridge.web import v1
 from bridge.web.api import create_app
+from bridge.web.guard import viewing
 from bridge.web.outbox import outbox_routes
+from bridge.web.people import Tokens
+from bridge.web.recent import Recent
 from bridge.web.server import WebServer
+from bridge.web.stream import Stream, stream_routes
 from bridge.web.trace import trace_routes
 
 log = structlog.get_logger()
@@ -90,19 +101,44 @@ class App:
         self._calendar = Calendar()
         self._alive: asyncio.TimerHandle | None = None
         self._site_limit = SiteLimit()
+        self.recent = Recent(system_clock)
+        self._last_seen_utc_ms: dict[str, int] = {}
+        self._meters: dict[str, EvseSum] = {}
+        self._intruders = Intruders(lambda *alarm: self.engine.submit(ShellAlarm(*alarm)))
         self.outstation = self._new_outstation()
         self._group = GroupCommit(self._database, loop.call_soon, self._failed)
         self.outbox = Outbox(self._database, self._group, on_dead=self._letters_are_dead)
         self._trace_database = open_file(settings.data_dir / "trace.db")
         self._conversation = Conversation(self._trace_database, loop.call_later)
-        self.trace = Trace(system_clock, keep=self._conversation.keep, before=self._conversation.newest())
+        self.trace = Trace(system_clock, keep=self._heard, before=self._conversation.newest())
         self._units: dict[str, Unit] = {}
         self.upstream = self._new_upstream()
         self.chargers = self._new_charger_server(Shelf(self._database))
-        api = create_app(self.status, lambda: self.ready)
-        api.include_router(outbox_routes(self.outbox.listed, self.resend))
-        api.include_router(trace_routes(self.said))
-        self.web = WebServer(api, settings.http.host, settings.http.port)
+        self._entries = {entry.serial: entry for entry in settings.chargers}
+        self.web = self._new_web()
+
+    def _new_web(self) -> WebServer:
+        http = self._settings.http
+        self._tokens = Tokens(
+            http.tokens_file or self._settings.data_dir / "tokens", anyone_may_view=http.anyone_may_view
+        )
+        sources = v1.Sources(
+            site=lambda: self.engine.site,
+            status=self._describe_for_api,
+            charger=self._describe_charger,
+            recent=self.recent,
+            submit=self.engine.submit,
+            resend=self.resend,
+        )
+        self._stream = Stream(sources)
+        may_view = viewing(self._tokens)
+        api = create_app(self.status, lambda: self.ready, may_view, http.dashboard_port)
+        api.include_router(v1.view_routes(sources, may_view))
+        api.include_router(v1.act_routes(sources, self._tokens))
+        api.include_router(stream_routes(self._stream, may_view))
+        api.include_router(outbox_routes(self.outbox.listed), dependencies=[Depends(may_view)])
+        api.include_router(trace_routes(self.said), dependencies=[Depends(may_view)])
+        return WebServer(api, http.host, http.port)
 
     def _new_outstation(self) -> Listener | C104Stack:
         wanted, dso, limits = self._settings.iec104, self._settings.iec104.profile, self._settings.iec104.limits
@@ -132,10 +168,15 @@ class App:
             flutter=None if dso.flutter is None else Flutter(**dso.flutter.model_dump()),
         )
         if wanted.stack == "c104":
-            return C104Stack(outstation_plan, self.engine.submit, system_clock)
+            return C104Stack(outstation_plan, self._submit_noted, system_clock)
         self._events_database = Database(self._settings.data_dir / "events.db")
         events = StoredEvents(self._events_database, MEASURED_TYPES)
-        return Listener(outstation_plan, self.engine.submit, system_clock, events)
+        return Listener(outstation_plan, self._submit_noted, system_clock, events)
+
+    def _submit_noted(self, event: Event) -> None:
+        if isinstance(event, SetpointReceived | SwitchReceived):
+            self.recent.received(event)
+        self.engine.submit(event)
 
     def _new_upstream(self) -> Upstream | None:
         if self._settings.csms.url is None:
@@ -167,13 +208,16 @@ class App:
         def station(websocket: Any, entry: ChargerEntry) -> Station:
             of_station = above | {"smart_charging": smart_charging(entry)}
             of_station["observe"] = self.trace.observer(entry.serial, UNIT)
-            return Station(websocket, entry, central, submit, system_clock, **of_station)
+            made = Station(websocket, entry, central, submit, system_clock, **of_station)
+            self._meters[entry.serial] = made.meter
+            return made
 
         def unit(dialect: Dialect, websocket: Any, entry: ChargerEntry) -> Unit:
             of_unit = above | {"smart_charging": smart_charging(entry), "dialect": dialect}
             of_unit["observe"] = self.trace.observer(entry.serial, UNIT)
             made = Unit(websocket, entry, central, transactions, quarantine, submit, system_clock, **of_unit)
             self._units[entry.serial] = made
+            self._meters[entry.serial] = made.meter
             made.record.csms = settings.csms
             if upstream is not None:
                 made.record.has_queued = partial(upstream.has_queued, entry.serial)
@@ -195,7 +239,8 @@ class App:
         )
 
     def _security_event(self, serial: str, kind: str, why: str) -> None:
-        """Tell the CSMS of somebody who is not who he says (A04)."""
+        """Tell the operator, and the CSMS, of somebody who is not who he says (A04)."""
+        self._intruders.seen(serial, kind)
         if self.upstream is not None:
             event = {"type": kind, "timestamp": rfc3339(system_clock().utc_ms), "techInfo": why[:255]}
             self.upstream.request(serial, "SecurityEventNotification", event, lambda _: None)
@@ -216,6 +261,36 @@ class App:
         return describe(self.engine.site, system_clock()) | {
             "csms": self._describe_csms(),
             "units": self._describe_units(),
+        }
+
+    def _heard(self, said: Said) -> None:
+        if said.way == "Rx" and said.leg == UNIT:
+            self._last_seen_utc_ms[said.serial] = said.utc_ms
+        self._conversation.keep(said)
+
+    def _describe_for_api(self) -> dict[str, Any]:
+        """The site as the API shows it at one glance, without what grows with the number of chargers."""
+        above = None
+        if self.upstream is not None:
+            outbox = self.outbox
+            above = {
+                "waiting": outbox.depth(),
+                "oldest_utc_ms": outbox.oldest_utc_ms(),
+                "dead": outbox.dead,
+                "dropped": outbox.dropped,
+            }
+        return describe_site(self.engine.site, system_clock(), v1.MOST) | {"csms": above}
+
+    def _describe_charger(self, serial: str) -> dict[str, Any]:
+        """One charger as the API shows it."""
+        site, entry, meter = self.engine.site, self._entries[serial], self._meters.get(serial)
+        return describe_charger(site.chargers[serial], site.plans[serial]) | {
+            "make": entry.charger_profile,
+            "minimum_w": entry.minimum_w,
+            "maximum_w": entry.maximum_w,
+            "phase_currents_ma": [None, None, None] if meter is None else meter.phase_currents_ma(),
+            "last_seen_utc_ms": self._last_seen_utc_ms.get(serial),
+            "waiting": self.outbox.waiting(serial),
         }
 
     def _describe_units(self) -> dict[str, Any]:
@@ -253,6 +328,7 @@ class App:
         if self.upstream is not None:
             self.upstream.open()
         await self.outstation.open()
+        self._tokens.write_host_token(self._settings.data_dir)
         await self.web.open()
         self._calendar.daily(self._prune, hour=3)
         self._calendar.start()
@@ -278,12 +354,14 @@ class App:
             self._alive.cancel()
         await self.outstation.close()
         await self.chargers.close()
+        self._intruders.close()
         if self.upstream is not None:
             await self.upstream.close()
         self._group.flush()
         self.engine.flush()
         self.engine.snapshot()
         self._wake_up.cancel()
+        await self._stream.close()
         await self.web.close()
         self._database.close()
         self._conversation.flush()
@@ -297,6 +375,7 @@ class App:
 
     def _mark_alive(self) -> None:
         self.engine.submit(Alive())
+        self.recent.sample(self.engine.site)
         self._alive = asyncio.get_running_loop().call_later(ALIVE_EVERY_S, self._mark_alive)
 
     def _prune(self) -> None:
@@ -321,19 +400,25 @@ class App:
                 case PointChanged():
                     self.outstation.publish(effect)
                 case Confirm():
+                    self.recent.confirmed(effect.command, effect.reason)
                     if effect.reason is None:
                         log.info("setpoint accepted", command=effect.command)
                     self.outstation.confirm(effect)
                 case Terminate():
+                    self.recent.reached(effect.command)
                     log.info("limit reached", command=effect.command)
                     self.outstation.terminate(effect)
                 case LimitChanged():
                     self._site_limit.source = Source(effect.source)
+                    self.recent.limit_changed(effect.limit_w, effect.source)
                     log.info("limit in force", limit_w=effect.limit_w, source=effect.source)
                 case LinkStateChanged():
+                    self.recent.note("link_state", before=effect.before, after=effect.after)
                     log.info("link supervision", before=effect.before, after=effect.after)
                 case AlarmChanged():
+                    self.recent.alarm(effect)
                     log.warning("alarm", alarm=effect.alarm, subject=effect.subject, open=effect.open)
+        self.recent.watch(self.engine.site)
 
 
 async def run(settings: Settings) -> int:

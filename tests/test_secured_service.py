@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from base64 import b64encode
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
+import pytest
 import yaml
+from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
+from websockets.typing import Subprotocol
 
 from bridge.lab.series4 import Series4Unit
 from bridge.lab.station201 import Station201
@@ -15,6 +20,7 @@ from tests.iec104.pki import Authority
 from tests.test_service import Bridge, free_ports
 
 PASSWORD = "correct horse battery"
+OCPP201: Final = Subprotocol("ocpp2.0.1")
 
 
 async def test_stations_over_wss_and_units_in_the_clear_are_served_by_one_bridge(tmp_path: Path) -> None:
@@ -45,9 +51,17 @@ async def test_stations_over_wss_and_units_in_the_clear_are_served_by_one_bridge
     await bridge.start()
     lives = [asyncio.create_task(charger.run()) for charger in chargers]
     try:
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(60):
             while [each for each in (await bridge.status())["chargers"] if not each["connected"]]:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
+        guess = {"Authorization": f"Basic {b64encode(b'CS-0002:a guess').decode()}"}
+        with pytest.raises(InvalidStatus):
+            await connect(f"{url}/CS-0002", subprotocols=[OCPP201], ssl=trusting, additional_headers=guess)
+        with pytest.raises(InvalidStatus):
+            await connect(f"ws://127.0.0.1:{plain_port}/S4-0001", local_addr=("127.0.0.2", 0))
+        alarms = (await bridge.status())["alarms"]
+        assert {"alarm": "authentication_failed", "subject": "CS-0002"} in alarms
+        assert {"alarm": "duplicate_id", "subject": "S4-0001"} in alarms
         checked = bridge.try_to("check")
         assert f"with TLS, without TLS 127.0.0.1:{plain_port}" in checked.stdout.decode()
         assert "CS-0001" in checked.stdout.decode()

@@ -88,7 +88,7 @@ class Server:
     `sessions` says by protocol who answers. `connection_class` reads the beginning of a connection; where it sets
     `hello_serial`, that is the identity, else the last segment of the path, else, of legacy units alone, what their
     BootNotification says; two that disagree are refused. `security_event` is told of a serial, a type of OCPP 2.0.1
-    and a reason, at most once a minute for each serial. `max_connections` bounds all connections,
+    and a reason, at most once a minute for each of both. `max_connections` bounds all connections,
     `max_opening_per_address` those of one address whose handshake is not done; by default twice the chargers and 20
     more, and as many as there are chargers. With `tls` this is wss, and chargers of security profiles 0 and 1 connect
     at `plain` (host, port), which shares everything with it. Submits ChargerConnected and ChargerDisconnected.
@@ -128,7 +128,7 @@ class Server:
         self._admitted: dict[ServerConnection, ChargerEntry] = {}
         self._nameless: set[ServerConnection] = set()
         self._security_event = security_event
-        self._reported_ms: dict[str, int] = {}
+        self._reported_ms: dict[tuple[str, str], int] = {}
         self._opening: Counter[str] = Counter()
         self._live: dict[str, _Live] = {}
         self._probed: set[str] = set()
@@ -264,9 +264,9 @@ class Server:
 
     def _report(self, serial: str, why: str, kind: str = "IdentityMismatch") -> None:
         """Tell of a connection that claims a serial it should not, once a minute for each of ours."""
-        now_ms = self._clock().monotonic_ms
-        if serial in self._chargers and now_ms - self._reported_ms.get(serial, -MINUTE_MS) >= MINUTE_MS:
-            self._reported_ms[serial] = now_ms
+        now_ms, key = self._clock().monotonic_ms, (serial, kind)
+        if serial in self._chargers and now_ms - self._reported_ms.get(key, -MINUTE_MS) >= MINUTE_MS:
+            self._reported_ms[key] = now_ms
             self._security_event(serial, kind, why)
 
     async def _make_way(self, serial: str, newcomer: ServerConnection) -> Refusal | None:
@@ -289,9 +289,10 @@ class Server:
             why = "the serial was decided on meanwhile"
         elif current is live and alive and live.address.rpartition(":")[0] != host_of(newcomer):
             why = f"serial is connected and alive from {live.address}"
-            self._report(serial, f"another connection from {address_of(newcomer)} while {why}")
+            self._report(serial, f"another connection from {address_of(newcomer)} while {why}", "DuplicateIdentity")
         elif current is live and alive and not self._may_swap(serial):
             why = f"serial changed its connection {MAX_SWAPS_PER_MINUTE} times within a minute"
+            self._report(serial, why, "DuplicateIdentity")
         elif current is live:
             log.info(
                 "charger reconnects", serial=serial, before=live.address, now=address_of(newcomer), was_alive=alive
