@@ -110,7 +110,8 @@ class App:
         self.outbox = Outbox(self._database, self._group, on_dead=self._letters_are_dead)
         self._trace_database = open_file(settings.data_dir / "trace.db")
         self._conversation = Conversation(self._trace_database, loop.call_later)
-        self.trace = Trace(system_clock, keep=self._heard, before=self._conversation.newest())
+        newest = self._conversation.newest()
+        self.trace = Trace(system_clock, keep=self._heard, before=newest, later=loop.call_later)
         self._units: dict[str, Unit] = {}
         self.upstream = self._new_upstream()
         self.chargers = self._new_charger_server(Shelf(self._database))
@@ -249,8 +250,9 @@ class App:
         """The conversation since message `after`; of one charger from its beginning, as far back as the file goes."""
         if after or not serial:
             return self.trace.lines(after, serial, action)
+        newest, _ = self.trace.lines()
         self._conversation.flush()
-        return self.trace.lines()[0], [said.line() for said in self._conversation.newest(serial, action)]
+        return newest, [said.line() for said in self._conversation.newest(serial, action)]
 
     def _letters_are_dead(self, some: bool) -> None:
         """Tell the control centre that the CSMS does not take all it is told, until a person has seen to it."""
@@ -364,6 +366,7 @@ class App:
         await self._stream.close()
         await self.web.close()
         self._database.close()
+        self.trace.work_up()
         self._conversation.flush()
         self._trace_database.close()
         if self._events_database is not None:

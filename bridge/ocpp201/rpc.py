@@ -76,6 +76,15 @@ class Verbatim(dict[str, Any]):
         self.text = text
 
 
+class Written(Verbatim):
+    """A payload and its JSON text as we write it, for many: neither encoded nor checked again when it is sent."""
+
+    __slots__ = ()
+
+    def __init__(self, payload: Payload) -> None:
+        super().__init__(payload, _encode(payload))
+
+
 class Deferred:
     """The answer to a request that is not known yet; without `settle` within `within_s` it is CALLERROR InternalError.
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from bridge.core.quantities import Now
 from bridge.ocpp201.letters import Delivery
-from bridge.ocpp201.rpc import CallError
-from bridge.ocpp201.trace import CSMS, UNIT, Trace, masked, shown_text
+from bridge.ocpp201.rpc import CallError, Verbatim
+from bridge.ocpp201.trace import CSMS, UNIT, Said, Trace, masked, shown_text
 
 T0 = 1_788_256_800_000
 
@@ -100,6 +102,39 @@ def test_memory_is_bounded_whatever_is_said() -> None:
     assert len(trace._calls) <= 2_000
 
 
+def test_what_is_worked_up_later_is_there_for_whoever_reads_and_in_its_order() -> None:
+    kept: list[Said] = []
+    soon: list[Callable[[], None]] = []
+    trace = Trace(Clock(), keep=kept.append, later=lambda _, work: soon.append(work))
+    unit, csms = trace.observer("A", UNIT), trace.observer("A", CSMS)
+    for number in range(150):
+        unit("Rx", True, f"u{number}", "Heartbeat", {})
+        unit("Tx", False, f"u{number}", "Heartbeat", {"currentTime": "now"})
+    assert len(soon) == 1
+    assert not kept
+    soon.pop()()
+    assert [said.number for said in kept] == list(range(1, 101))
+    csms("Tx", True, "c1", "Heartbeat", {})
+    assert [said.number for said in trace.since()] == list(range(1, 302))
+    assert kept[-1].cause == "Rx unit Heartbeat"
+    assert len(kept) == 301
+
+
+def test_what_is_noted_but_not_worked_up_is_bounded_too() -> None:
+    kept: list[Said] = []
+    trace = Trace(Clock(), keep=kept.append, later=lambda _seconds, _work: None)
+    observe = trace.observer("A", UNIT)
+    for number in range(20_010):
+        observe("Rx", True, f"m{number}", "Heartbeat", {})
+    assert len(kept) == 10
+
+
+def test_a_name_written_otherwise_hides_no_secret() -> None:
+    trace = Trace(Clock())
+    trace.observer("A", UNIT)("Rx", True, "u1", "Authorize", Verbatim({"idTag": "04A1"}, b'{"\\u0069dTag":"04A1"}'))
+    assert "04A1" not in trace.lines()[1][0]
+
+
 @pytest.mark.parametrize(
     ("payload", "shown"),
     [
@@ -120,4 +155,4 @@ def test_memory_is_bounded_whatever_is_said() -> None:
 )
 def test_no_secret_is_shown(payload: dict[str, Any], shown: dict[str, Any]) -> None:
     assert masked(payload) == shown
-    assert "secret" not in shown_text(payload)
+    assert "secret" not in shown_text(json.dumps(payload).encode())
