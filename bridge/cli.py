@@ -26,6 +26,16 @@ from rich.console import Console
 from bridge import __version__
 from bridge.settings import SHIPPED_PROFILES, ConfigError, Settings, load, minimum_limit_w, warnings
 from bridge.settings import charger_profile as read_charger_profile
+from bridge.web.people import (
+    HOST_TOKEN_FILE,
+    Person,
+    Role,
+    TokenFileError,
+    digest_of,
+    new_token,
+    read_tokens,
+    write_tokens,
+)
 
 if TYPE_CHECKING:
     from bridge.store.outbox import Outbox
@@ -42,7 +52,7 @@ err = Console(stderr=True, soft_wrap=True)
 
 TRACE_EVERY_S = 0.5
 HTTP_TIMEOUT_S = 10.0
-LAB_FREE = {"run", "check", "signals", "acceptance", "trace", "outbox", "replay", "version"}
+LAB_FREE = {"run", "check", "signals", "acceptance", "trace", "outbox", "token", "replay", "version"}
 EXIT_CONFIG = 78  # EX_CONFIG: a supervisor need not try again
 
 ConfigOption = Annotated[
@@ -378,6 +388,9 @@ def _ask_service(settings: Settings, method: str, path: str, body: object = None
     connection = http.client.HTTPConnection(settings.http.host, settings.http.port, timeout=HTTP_TIMEOUT_S)
     try:
         headers = {"Content-Type": "application/json"}
+        with contextlib.suppress(OSError):  # who may not read it may look, as everybody on this machine
+            token = (settings.data_dir / HOST_TOKEN_FILE).read_text(encoding="ascii")
+            headers["Authorization"] = f"Bearer {token}"
         connection.request(method, path, None if body is None else json.dumps(body), headers)
         response = connection.getresponse()
         text = response.read()
@@ -445,11 +458,61 @@ def resend(
         err.print("say which: numbers of `gridlimit outbox list --dead`, or --all", style="red", highlight=False)
         raise typer.Exit(2)
     settings, wanted = _settings(config), None if every else numbers
-    answer = _ask_service(settings, "POST", "/outbox/resend", {"numbers": wanted})
+    answer = _ask_service(settings, "POST", "/api/v1/outbox/resend", {"numbers": wanted})
     if answer is None:
         with _outbox_on_disk(settings) as outbox:
             answer = {"resent": len(outbox.resend(wanted))}
     out.print(f"{answer['resent']} letters wait again", markup=False, highlight=False)
+
+
+token_app = typer.Typer(help="Who may look and who may act, over HTTP and in the dashboard.", no_args_is_help=True)
+app.add_typer(token_app, name="token")
+
+
+def _tokens_file(config: Path | None) -> tuple[Path, dict[str, Person]]:
+    path = _settings(config).http.tokens_file
+    assert path is not None  # noqa: S101  `load` names one
+    try:
+        return path, read_tokens(path) if path.exists() else {}
+    except (TokenFileError, OSError) as error:
+        err.print(str(error), style="red", markup=False, highlight=False)
+        raise typer.Exit(EXIT_CONFIG) from None
+
+
+@token_app.command("add")
+def add_token(
+    name: Annotated[str, typer.Argument(help="Whose it is: stands in the journal with everything done with it.")],
+    role: Annotated[Role, typer.Option(help="view: may look; operate: may act, too.")] = Role.VIEW,
+    config: ConfigOption = None,
+) -> None:
+    """Make a token for a person and show it, once: only its hash is kept. A running service knows it at once."""
+    path, people = _tokens_file(config)
+    if not name.isprintable() or len(name.split()) != 1 or name.startswith("#"):
+        err.print("a name is one word, such as ada or control-room", style="red", highlight=False)
+        raise typer.Exit(2)
+    token = new_token()
+    write_tokens(path, people | {digest_of(token): Person(name, role)})
+    err.print(f"{name} may {role.value}; kept in {path} as a hash. The token, shown this once:", highlight=False)
+    typer.echo(token)
+
+
+@token_app.command("list")
+def list_tokens(config: ConfigOption = None) -> None:
+    """List who has a token."""
+    for person in _tokens_file(config)[1].values():
+        out.print(f"{person.role.value:<8} {person.name}", markup=False, highlight=False)
+
+
+@token_app.command("remove")
+def remove_token(name: Annotated[str, typer.Argument(help="Whose tokens.")], config: ConfigOption = None) -> None:
+    """Let all tokens of a name count no more, at once."""
+    path, people = _tokens_file(config)
+    left = {digest: person for digest, person in people.items() if person.name != name}
+    if len(left) == len(people):
+        err.print(f"nobody is called {name}", style="red", markup=False, highlight=False)
+        raise typer.Exit(1)
+    write_tokens(path, left)
+    out.print(f"{len(people) - len(left)} removed", highlight=False)
 
 
 @app.command()

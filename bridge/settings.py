@@ -495,12 +495,19 @@ class Ocpp(_Section):
 
 
 class Http(_Section):
-    """Where the status API listens."""
+    """Where the API and the dashboard listen, and who may look without a token."""
 
     host: Host = "127.0.0.1"
-    """The address the status API listens at."""
+    """The address the API and the dashboard listen at."""
     port: Port = 8080
-    """The port the status API listens at."""
+    """The port of the API; its `/` leads to the dashboard. 0: any free one."""
+    dashboard_port: Annotated[int, Field(ge=1, le=65_535)] | None = 8081
+    """The port of the dashboard, a process of its own; null: no dashboard."""
+    tokens_file: FilePath | None = None
+    """Names, roles and hashes of tokens, written by `gridlimit token`; default: `tokens` in `data_dir`."""
+    anyone_may_view: bool = False
+    """Let everybody look without a token, in a network of its own; otherwise this machine alone may, and only while
+    there are no tokens. Acting always needs one."""
 
 
 class Csms(_Section):
@@ -662,6 +669,7 @@ class Settings(_Section, BaseSettings):
         sections = [info.data[name] for name in ("iec104", "ocpp") if name in info.data] + [http]
         sections += [section.legacy for section in sections if isinstance(section, Ocpp) and section.legacy]
         listeners = [f"{section.host}:{section.port}" for section in sections if section.port]
+        listeners += [f"{http.host}:{http.dashboard_port}"] if http.dashboard_port else []
         if shared := {listener for listener in listeners if listeners.count(listener) > 1}:
             raise ValueError(f"iec104, ocpp and http need ports of their own: {shared.pop()} is named twice")
         return http
@@ -802,9 +810,12 @@ def load(path: Path | None, environ: Mapping[str, str] | None = None) -> Setting
             source.problem(("site", "require_floors"), f"{text}: lower floor_w, give leases, or do without")
     if settings is None or source.problems:
         raise ConfigError(source.problems)
+    data_dir = folder / settings.data_dir
+    http = _beside(settings.http, folder)
     return settings.model_copy(
         update={
-            "data_dir": folder / settings.data_dir,
+            "data_dir": data_dir,
+            "http": http.model_copy(update={"tokens_file": http.tokens_file or data_dir / "tokens"}),
             "csms": _beside(settings.csms, folder),
             "iec104": _beside(settings.iec104, folder),
             "ocpp": (ocpp := _beside(settings.ocpp, folder)),

@@ -1,24 +1,15 @@
-"""The outbox over HTTP: what waits for the CSMS, what it does not take, and sending that once more."""
+"""The outbox over HTTP: what waits for the CSMS, and what it does not take."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Query
-from pydantic import BaseModel, Field
+from fastapi import APIRouter, Query
 
 
-class Resend(BaseModel):
-    """Which dead letters to send again, by number; None means all of them."""
-
-    numbers: Annotated[list[int], Field(max_length=10_000)] | None = None
-
-
-def outbox_routes(
-    listed: Callable[..., list[dict[str, Any]]], resend: Callable[[Sequence[int] | None], int]
-) -> APIRouter:
-    """The routes: `listed(only_dead, serial)` gives rows, `resend(numbers)` says how many letters wait again."""
+def outbox_routes(listed: Callable[..., list[dict[str, Any]]]) -> APIRouter:
+    """The route: `listed(only_dead, serial)` gives rows."""
     routes = APIRouter(prefix="/outbox")
 
     @routes.get("")
@@ -27,10 +18,5 @@ def outbox_routes(
     ) -> list[dict[str, Any]]:
         """The oldest thousand letters, dead ones first: number, serial, action, time, attempts and why it is dead."""
         return listed(only_dead=dead, serial=serial)
-
-    @routes.post("/resend")
-    async def again(wanted: Annotated[Resend, Body()]) -> dict[str, int]:
-        """Let dead letters wait again, in their old places."""
-        return {"resent": resend(wanted.numbers)}
 
     return routes

@@ -10,30 +10,43 @@ import uvicorn
 from fastapi import FastAPI
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from bridge.web.stream import STREAM_PATH
+
 MAX_CONNECTIONS = 64
 MAX_HEADER_BYTES = 16 * 1024
 BACKLOG = 128
 IDLE_S = 5
 CONNECTION_AGE_S = 30.0
+STREAM_AGE_S = 600.0
 GRACE_S = 2
 
 
 class _BoundedProtocol(H11Protocol):
-    """HTTP/1.1 on one connection, which is closed at a certain age: even one that never says or reads anything."""
+    """HTTP/1.1 on one connection, which is closed at a certain age: even one that never says or reads anything.
+
+    One over which live values flow may grow older, for there is no end to them; its listener connects again.
+    """
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         super().connection_made(transport)
-        self._deadlines = (
-            self.loop.call_later(CONNECTION_AGE_S, self.shutdown),
-            self.loop.call_later(CONNECTION_AGE_S + GRACE_S, transport.abort),
-        )
+        self._made_s = self.loop.time()
+        self._deadline = self.loop.call_later(CONNECTION_AGE_S, self._is_old)
         if len(self.connections) > MAX_CONNECTIONS:
             transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        for deadline in self._deadlines:
-            deadline.cancel()
+        self._deadline.cancel()
         super().connection_lost(exc)
+
+    def _is_old(self) -> None:
+        cycle = self.cycle
+        streams = cycle is not None and not cycle.response_complete and cycle.scope["path"] == STREAM_PATH
+        left_s = self._made_s + STREAM_AGE_S - self.loop.time()
+        if streams and left_s > 0:
+            self._deadline = self.loop.call_later(min(left_s, CONNECTION_AGE_S), self._is_old)
+        else:
+            self.shutdown()
+            self._deadline = self.loop.call_later(GRACE_S, self.transport.abort)
 
 
 class WebServer:

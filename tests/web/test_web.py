@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -12,6 +13,8 @@ import pytest
 
 from bridge.web import server as web
 from bridge.web.api import create_app
+from bridge.web.guard import viewing
+from bridge.web.people import Tokens
 from bridge.web.server import WebServer
 
 
@@ -23,7 +26,8 @@ class Service:
         self.status: dict[str, Any] = {"link": "CONNECTED", "limit_w": 20_000}
 
     def app_at(self, port: int = 0) -> WebServer:
-        return WebServer(create_app(lambda: self.status, lambda: self.is_ready), "127.0.0.1", port)
+        guard = viewing(Tokens(Path("there are none"), anyone_may_view=True))
+        return WebServer(create_app(lambda: self.status, lambda: self.is_ready, guard, 8081), "127.0.0.1", port)
 
 
 @pytest.fixture
@@ -63,6 +67,12 @@ async def test_what_does_not_exist_is_refused_and_the_interface_describes_itself
     assert (await client.get("/etc/passwd")).status_code == 404
     assert (await client.post("/status", content=b"{}")).status_code == 405
     assert set((await client.get("/openapi.json")).json()["paths"]) == {"/health", "/status"}
+
+
+async def test_the_door_leads_to_the_dashboard_under_the_name_that_was_asked_for(client: httpx.AsyncClient) -> None:
+    for host, leads_to in (("depot:8080", "http://depot:8081/"), ("[::1]:8080", "http://[::1]:8081/")):
+        answer = await client.get("/", headers={"Host": host})
+        assert (answer.status_code, answer.headers["location"]) == (307, leads_to)
 
 
 async def test_a_status_that_fails_ends_neither_the_server_nor_the_health(
