@@ -52,6 +52,21 @@ class Journal(Protocol):
         ...
 
 
+class Watcher(Protocol):
+    """Who is shown every event once it has been acted upon, and at a start those that are replayed.
+
+    Neither method may raise.
+    """
+
+    def observe(self, sequence: int | None, event: Event, now: Now, effects: Sequence[Effect], site: Site) -> None:
+        """Event number `sequence` (None: it could not be journalled) had these effects, and left the site so."""
+        ...
+
+    def before_snapshot(self) -> None:
+        """What was shown until now will not be shown again: the next start goes on from here."""
+        ...
+
+
 class Engine:
     """Runs one site. `submit` is synchronous and cheap; the work is done once for all events of one loop turn.
 
@@ -68,6 +83,7 @@ class Engine:
         failed: Callable[[str], None],
         call_soon: Callable[[Callable[[], None]], object],
         wake_at: Callable[[Millis | None], None] = lambda _: None,
+        watcher: Watcher | None = None,
     ) -> None:
         self._journal = journal
         self._clock = clock
@@ -75,6 +91,7 @@ class Engine:
         self._failed = failed
         self._call_soon = call_soon
         self._wake_at = wake_at
+        self._watcher = watcher
         self._waiting: list[tuple[Event, Now]] = []
         self._scheduled = False
         self._journal_lost = False
@@ -110,7 +127,7 @@ class Engine:
         for sequence, text in self._journal.tail(after):
             event, now = codec.replayed(text)
             try:
-                self._site = replay(self._site, event, now)
+                self._site, effects = replay(self._site, event, now)
             except AssertionError as problem:
                 # The site may have been left half changed: only what was recorded before this event is trusted.
                 self._journal.set_aside(sequence, str(problem))
@@ -118,6 +135,8 @@ class Engine:
                 log.critical("a recorded event breaks a promise and is set aside", sequence=sequence, why=str(problem))
                 self._recover()
                 return str(problem)
+            if self._watcher is not None:
+                self._watcher.observe(sequence, event, now, effects, self._site)
         return None
 
     def submit(self, event: Event) -> None:
@@ -154,6 +173,8 @@ class Engine:
         """Keep the present state, so that a restart replays little."""
         if self._journal_lost or self._broken:
             return
+        if self._watcher is not None:
+            self._watcher.before_snapshot()
         state = json.dumps(codec.pack(self.site), separators=(",", ":"))
         try:
             self._journal.snapshot(state, self._journal.last_sequence)
@@ -178,11 +199,17 @@ class Engine:
                 self._break(first + place, event, problem)
                 return
             self._deliver(effects)
+            if self._watcher is not None:
+                self._watcher.observe(None if self._journal_lost else first + place, event, now, effects, self.site)
 
     def _lose_journal(self, problem: JournalError) -> None:
         self._journal_lost = True
         log.critical("the journal cannot be written: setpoints are refused, the limit cannot rise", why=str(problem))
-        self._deliver(step(self.site, JournalLost(), self._clock()))
+        event, now = JournalLost(), self._clock()
+        effects = step(self.site, event, now)
+        self._deliver(effects)
+        if self._watcher is not None:
+            self._watcher.observe(None, event, now, effects, self.site)
         self._failed(f"the journal cannot be written: {problem}")
 
     def _break(self, sequence: int, event: Event, problem: AssertionError) -> None:
@@ -199,11 +226,10 @@ class Engine:
         self._failed(f"a promise would be broken by {why}")
 
 
-def replay(site: Site | None, event: Event, now: Now) -> Site:
+def replay(site: Site | None, event: Event, now: Now) -> tuple[Site, list[Effect]]:
     """One recorded event again; its effects have already left. A journal begins with `Started`."""
     if site is None:
         if not isinstance(event, Started):
             raise ValueError("the journal does not begin with a start: its beginning is missing")
         site = new_site(event.plan, event.boot_id, now)
-    step(site, event, now)
-    return site
+    return site, step(site, event, now)
