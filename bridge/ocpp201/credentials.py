@@ -17,6 +17,7 @@ from typing import Any, Final
 
 import structlog
 
+from bridge.certificates import revocations
 from bridge.core.quantities import Now
 from bridge.settings import MAX_PASSWORD_BYTES, ChargerEntry, OcppTls
 
@@ -141,13 +142,16 @@ def _digest(secret: bytes) -> bytes:
 
 
 class ServerTls:
-    """TLS of the listener, its files read anew when they change; ssl.SSLError or OSError if they are bad at first."""
+    """TLS of the listener, its files read anew when they change; ssl.SSLError or OSError if they are bad at first.
+
+    `revoked` are the serial numbers of the certificates that count no more.
+    """
 
     def __init__(self, plan: OcppTls) -> None:
         self._plan = plan
         self._files = [path for _, path in plan if isinstance(path, Path)]
         self._state = self._files_state()
-        self._context = _context(plan)
+        self._context, self.revoked = _context(plan), _revoked(plan)
 
     def context(self) -> ssl.SSLContext:
         """The context for a new connection. Files that have become bad are logged once and the old ones stay."""
@@ -155,9 +159,9 @@ class ServerTls:
         if state != self._state:
             self._state = state
             try:
-                self._context = _context(self._plan)
-                log.info("the TLS files of chargers were read anew")
-            except OSError as error:  # ssl.SSLError is one
+                self._context, self.revoked = _context(self._plan), _revoked(self._plan)
+                log.info("the TLS files of chargers were read anew", revoked=len(self.revoked))
+            except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
                 log.error("the changed TLS files cannot be used: the old ones stay", why=str(error))  # noqa: TRY400
         return self._context
 
@@ -187,6 +191,16 @@ def _context(plan: OcppTls) -> ssl.SSLContext:
         context.load_verify_locations(cafile=plan.revocation_list)
         context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
     return context
+
+
+def _revoked(plan: OcppTls) -> frozenset[int]:
+    return frozenset() if plan.revocation_list is None else revocations(plan.revocation_list)[1]
+
+
+def certificate_number(connection: Any) -> int | None:
+    """Serial number of the verified certificate at the other end of an `ssl.SSLObject`, if any."""
+    told = None if connection is None else connection.getpeercert()
+    return int(told["serialNumber"], 16) if told else None
 
 
 def certificate_names(connection: Any) -> tuple[str, str] | None:

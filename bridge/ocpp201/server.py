@@ -22,7 +22,14 @@ from websockets.typing import Subprotocol
 from bridge.core.messages import Answer, ChargerConnected, ChargerDisconnected, Event, LimitAnswered, SetFloor, SetLimit
 from bridge.core.quantities import Now
 from bridge.ocpp201.connection import OPEN_TIMEOUT_S, CountedConnection, address_of, counted, host_of
-from bridge.ocpp201.credentials import Credentials, Refusal, ServerTls, Shown, certificate_names
+from bridge.ocpp201.credentials import (
+    Credentials,
+    Refusal,
+    ServerTls,
+    Shown,
+    certificate_names,
+    certificate_number,
+)
 from bridge.ocpp201.rpc import MAX_FRAME_BYTES, WebSocket, parse
 from bridge.settings import ChargerEntry, OcppTls
 
@@ -37,10 +44,11 @@ MINUTE_MS: Final = 60_000
 SPARE_CONNECTIONS: Final = 20
 NAMED_WITHIN_S: Final = 10.0  # a unit that said no serial so far says it in its BootNotification
 MIN_OPENING_PER_ADDRESS: Final = 10
+HEED_FILES_S: Final = 10.0  # a revoked certificate counts no longer than that
 
 _IDENTITY: Final = re.compile(r"[A-Za-z0-9*_=:+|@.-]{1,48}")  # OCPP 2.0.1 Part 4 §3.1.1
 _CLOSE_TRY_AGAIN: Final = 1013
-_CLOSE_REPLACED: Final = 1008
+_CLOSE_POLICY_VIOLATION: Final = 1008
 _UNAUTHENTICATED: Final = (HTTPStatus.UNAUTHORIZED, HTTPStatus.TOO_MANY_REQUESTS)
 
 log = structlog.get_logger(__name__)
@@ -135,10 +143,14 @@ class Server:
         self._swaps: dict[str, deque[int]] = {}
         self._closing: set[asyncio.Task[None]] = set()
         self._servers: list[WebSocketServer] = []
+        self._heeding: asyncio.TimerHandle | None = None
+        self._revoked: frozenset[int] = frozenset()
 
     async def open(self) -> None:
         """Listen; `port` and `plain_port` are then the bound ones. OSError if one is taken or a TLS file is bad."""
         tls = None if self._tls_plan is None else ServerTls(self._tls_plan)
+        if tls is not None:
+            self._heed_files(tls)
         self.port = await self._listen(self._host, self.port, tls)
         if self._plain_host is not None and self.plain_port is not None:
             self.plain_port = await self._listen(self._plain_host, self.plain_port, None)
@@ -167,6 +179,8 @@ class Server:
 
     async def close(self) -> None:
         """Stop listening and end every connection."""
+        if self._heeding is not None:
+            self._heeding.cancel()
         for server in self._servers:
             server.close()
         for connection in self._connections - self._admitted.keys() - self._nameless:
@@ -313,11 +327,26 @@ class Server:
         del self._live[serial]
         self._submit(ChargerDisconnected(serial))
         if drain:
-            task = asyncio.get_running_loop().create_task(live.session.close(_CLOSE_REPLACED, "connected anew"))
-            self._closing.add(task)
-            task.add_done_callback(self._closing.discard)
+            self._end(live, "connected anew")
         else:
             live.connection.transport.abort()
+
+    def _end(self, live: _Live, why: str) -> None:
+        """Let a live connection end in good order."""
+        task = asyncio.get_running_loop().create_task(live.session.close(_CLOSE_POLICY_VIOLATION, why))
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+
+    def _heed_files(self, tls: ServerTls) -> None:
+        """Take over changed TLS files, and end the connections of chargers whose certificates they revoke."""
+        tls.context()
+        if tls.revoked != self._revoked:
+            self._revoked = tls.revoked
+            for serial, live in self._live.items():
+                if certificate_number(live.connection.transport.get_extra_info("ssl_object")) in tls.revoked:
+                    log.warning("charger refused", serial=serial, address=live.address, why="certificate revoked")
+                    self._end(live, "certificate revoked")
+        self._heeding = asyncio.get_running_loop().call_later(HEED_FILES_S, self._heed_files, tls)
 
     def _select_subprotocol(self, connection: ServerConnection, offered: Sequence[Subprotocol]) -> Subprotocol | None:
         if connection in self._nameless:
@@ -355,7 +384,7 @@ class Server:
             async with asyncio.timeout(NAMED_WITHIN_S):
                 frame = await connection.recv()
         except (TimeoutError, ConnectionClosed):
-            await connection.close(_CLOSE_REPLACED, "no BootNotification")
+            await connection.close(_CLOSE_POLICY_VIOLATION, "no BootNotification")
             return None
         said = _said_in_boot(frame)
         entry = self._chargers.get(next(iter(said))) if len(said) == 1 else None
@@ -375,7 +404,7 @@ class Server:
             log.warning("charger refused", serial=sorted(said), address=address_of(connection), why=why)
             for serial in said:
                 self._report(serial, why)
-            await connection.close(_CLOSE_REPLACED, "identity")
+            await connection.close(_CLOSE_POLICY_VIOLATION, "identity")
             return None
         self._admitted[connection] = entry
         setattr(connection, "held", frame)  # noqa: B010  the session reads it first

@@ -18,9 +18,10 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidMessage, InvalidStatus
 from websockets.typing import Subprotocol
 
-from bridge.core.messages import ChargerConnected
+from bridge.core.messages import ChargerConnected, ChargerDisconnected
 from bridge.core.quantities import Now
 from bridge.lab.station201 import Station201
+from bridge.ocpp201 import server as server_module
 from bridge.ocpp201.credentials import Credentials, Shown
 from bridge.settings import ChargerEntry, OcppTls
 from tests.iec104.pki import Authority
@@ -315,6 +316,31 @@ async def test_o42_a_revoked_certificate_counts_no_more_from_the_next_connection
         with pytest.raises(ssl.SSLError):
             await asyncio.to_thread(come_back, world.server.port, tls, session)
         assert len(world.events) == connected
+
+
+async def test_o42_a_charger_whose_certificate_is_revoked_loses_its_connection_and_others_do_not(
+    keys: Keys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server_module, "HEED_FILES_S", 0.02)
+    keys.chargers["CS-0008"], keys.chargers["CS-0009"] = keys.ours.issue("CS-0008"), keys.ours.issue("CS-0009")
+    revocation_list = keys.ours.revocation_list(tmp_path / "ca.crl")
+    plan = keys.plan(client_ca=keys.ours.certificate, revocation_list=revocation_list)
+    entries = [secured(3, serial="CS-0008"), secured(3, serial="CS-0009")]
+    async with listening(entries, tls=plan) as world:
+        good = await dial(world, "CS-0008", tls=keys.client("CS-0008"))
+        bad = await dial(world, "CS-0009", tls=keys.client("CS-0009"))
+        await world.submitted(ChargerConnected, 2)
+        keys.ours.revoke(keys.chargers["CS-0009"][0])
+        keys.ours.revocation_list(revocation_list)
+        async with asyncio.timeout(10):
+            await bad.wait_closed()
+        assert (bad.close_code, bad.close_reason) == (1008, "certificate revoked")
+        await world.submitted(ChargerDisconnected)
+        await good.ping()
+        assert [event for event in world.events if isinstance(event, ChargerDisconnected)] == [
+            ChargerDisconnected("CS-0009")
+        ]
+        await good.close()
 
 
 def come_back(port: int, tls: ssl.SSLContext, session: ssl.SSLSession) -> None:
