@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import hashlib
@@ -19,6 +20,7 @@ import structlog
 
 from bridge.certificates import revocations
 from bridge.core.quantities import Now
+from bridge.ocpp201.passwords import NOBODYS, Hashed, read_hashed
 from bridge.settings import MAX_PASSWORD_BYTES, ChargerEntry, OcppTls
 
 MAX_WRONG_TRIES: Final = 5
@@ -59,54 +61,93 @@ class Credentials:
 
     Each charger has one security profile and no other is accepted (A00.FR.001 to .005). Five wrong tries of an identity
     from an address within a minute, then all from there are refused until the minute is over. `organization` is what
-    the certificate of a charger must name as its owner (A00.FR.404), None for any.
+    the certificate of a charger must name as its owner (A00.FR.404), None for any. A hashed password is checked in a
+    thread, one at a time, and remembered in memory once it was right; with any of them an unknown serial takes as long.
     """
 
     def __init__(self, clock: Callable[[], Now], organization: str | None = None) -> None:
         self._clock = clock
         self._organization = organization
         self._wrong: dict[tuple[str, str], deque[int]] = {}
+        self._proven: dict[str, bytes] = {}
+        self._some_are_hashed = False
+        self._hashing = asyncio.Lock()
 
-    def refusal(self, identity: str, entry: ChargerEntry | None, shown: Shown) -> Refusal | None:
+    async def refusal(self, identity: str, entry: ChargerEntry | None, shown: Shown) -> Refusal | None:
         """Say why the connection may not be `identity`; `entry` is None for one that is unknown, never let in."""
-        key, now_ms = (identity, shown.address), self._clock().monotonic_ms
-        tries = self._wrong.get(key)
-        if tries is not None and len(tries) == MAX_WRONG_TRIES and now_ms - tries[0] < MINUTE_MS:
+        key, is_right = (identity, shown.address), False
+        if not self._is_shut(key):
+            is_right = await self._is_right(entry, _basic(shown.authorization))
+        if self._is_shut(key):
             return Refusal(HTTPStatus.TOO_MANY_REQUESTS, f"{MAX_WRONG_TRIES} wrong tries within a minute")
-        why = self._problem(identity, entry, shown)
+        why = _problem(identity, entry, shown, self._organization, is_right=is_right)
         if why is None:
             self._wrong.pop(key, None)
             return None
-        self._wrong.setdefault(key, deque(maxlen=MAX_WRONG_TRIES)).append(now_ms)
+        self._wrong.setdefault(key, deque(maxlen=MAX_WRONG_TRIES)).append(self._clock().monotonic_ms)
         if len(self._wrong) > MAX_REMEMBERED:
             del self._wrong[next(iter(self._wrong))]
         return Refusal(HTTPStatus.UNAUTHORIZED, why)
 
-    def _problem(self, identity: str, entry: ChargerEntry | None, shown: Shown) -> str | None:
-        given = _basic(shown.authorization)
-        password = None if entry is None else _password(entry)
-        is_right = hmac.compare_digest(_digest(given[1] if given else b""), _digest(password or _NOBODYS))
-        if entry is None:
-            return "unknown serial"
-        profile, said = entry.security_profile or 0, None
-        if (profile >= 2) != shown.has_tls:  # noqa: PLR2004  the security profiles with TLS
-            said = f"security profile {profile} is spoken {'without' if shown.has_tls else 'with'} TLS"
-        elif shown.names is not None and shown.names[0] != identity:
-            said = f"its certificate is that of {shown.names[0][:48]!r}"
-        elif profile and given is not None and given[0] != identity.encode():
-            said = f"its user name is {given[0][:48]!a}"
-        elif profile == 3:  # noqa: PLR2004  the security profile with client certificates
-            said = self._certificate_problem(shown)
-        elif profile and not (given is not None and password is not None and is_right):
-            said = "no password" if given is None else "wrong password"
-        return said
+    def _is_shut(self, key: tuple[str, str]) -> bool:
+        tries = self._wrong.get(key, deque())
+        return len(tries) == MAX_WRONG_TRIES and self._clock().monotonic_ms - tries[0] < MINUTE_MS
 
-    def _certificate_problem(self, shown: Shown) -> str | None:
-        if shown.names is None:
-            return "no client certificate"
-        if self._organization not in (None, shown.names[1]):
-            return f"its certificate is owned by {shown.names[1][:48]!r}, not {self._organization!r}"
-        return None
+    async def _is_right(self, entry: ChargerEntry | None, given: tuple[bytes, bytes] | None) -> bool:
+        """Whether the password given is the one of the charger, in a time that does not tell whether there is one."""
+        kept = None if entry is None else _password(entry)
+        if given is None:
+            return False
+        proof = hmac.digest(_NOBODYS, given[1] + b"\n" + (kept or b""), "sha256")
+        if entry is not None and hmac.compare_digest(self._proven.get(entry.serial, b""), proof):
+            return True
+        wanted = None if kept is None else read_hashed(kept)
+        self._some_are_hashed |= wanted is not None
+        is_right = hmac.compare_digest(_digest(given[1]), _digest(kept or _NOBODYS)) and wanted is None
+        if self._some_are_hashed:
+            async with self._hashing:
+                is_hashed = await asyncio.to_thread(_is_of, wanted or NOBODYS, given[1])
+            is_right = is_right or is_hashed
+            if is_hashed and entry is not None:
+                self._proven[entry.serial] = proof
+        return is_right
+
+
+def _is_of(wanted: Hashed, password: bytes) -> bool:
+    try:
+        return wanted.is_of(password)
+    except ValueError as error:
+        log.error("hashed password cannot be used: hash it anew", why=str(error))  # noqa: TRY400
+        return False
+
+
+def _problem(
+    identity: str, entry: ChargerEntry | None, shown: Shown, organization: str | None, *, is_right: bool
+) -> str | None:
+    """What is wrong with what a connection shows, None if nothing is; `is_right` is its password."""
+    if entry is None:
+        return "unknown serial"
+    given = _basic(shown.authorization)
+    profile, said = entry.security_profile or 0, None
+    if (profile >= 2) != shown.has_tls:  # noqa: PLR2004  the security profiles with TLS
+        said = f"security profile {profile} is spoken {'without' if shown.has_tls else 'with'} TLS"
+    elif shown.names is not None and shown.names[0] != identity:
+        said = f"its certificate is that of {shown.names[0][:48]!r}"
+    elif profile and given is not None and given[0] != identity.encode():
+        said = f"its user name is {given[0][:48]!a}"
+    elif profile == 3:  # noqa: PLR2004  the security profile with client certificates
+        said = _certificate_problem(shown, organization)
+    elif profile and not is_right:
+        said = "no password" if given is None else "wrong password"
+    return said
+
+
+def _certificate_problem(shown: Shown, organization: str | None) -> str | None:
+    if shown.names is None:
+        return "no client certificate"
+    if organization not in (None, shown.names[1]):
+        return f"its certificate is owned by {shown.names[1][:48]!r}, not {organization!r}"
+    return None
 
 
 def _basic(authorization: str | None) -> tuple[bytes, bytes] | None:
@@ -122,7 +163,7 @@ def _basic(authorization: str | None) -> tuple[bytes, bytes] | None:
 
 
 def _password(entry: ChargerEntry) -> bytes | None:
-    """The password of a charger as it stands in its file now; None, with a log line, where none can be read."""
+    """The password of a charger, or its hash, as its file has it now; None, with a log line, where none can be read."""
     path = entry.password_file
     if path is None or not entry.security_profile:
         return None

@@ -240,7 +240,7 @@ class Server:
         entry, refusal = None, None
         if identity and _IDENTITY.fullmatch(identity):
             entry = self._chargers.get(identity)
-            refusal = self._credentials.refusal(identity, entry, shown) if self._is_guarded else None
+            refusal = await self._credentials.refusal(identity, entry, shown) if self._is_guarded else None
         refusal = refusal or _refusal(identity, entry, request)
         if hello and path and hello != path:
             refusal = Refusal(HTTPStatus.FORBIDDEN, f"its hello says {hello[:48]}, its address {path[:48]}")

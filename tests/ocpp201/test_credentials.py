@@ -6,6 +6,8 @@ import asyncio
 import base64
 import socket
 import ssl
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from http import HTTPStatus
@@ -23,6 +25,7 @@ from bridge.core.quantities import Now
 from bridge.lab.station201 import Station201
 from bridge.ocpp201 import server as server_module
 from bridge.ocpp201.credentials import Credentials, Shown
+from bridge.ocpp201.passwords import hashed, read_hashed
 from bridge.settings import ChargerEntry, OcppTls
 from tests.iec104.pki import Authority
 from tests.ocpp201.listening import Listening, charger_entry, eventually, listening
@@ -145,6 +148,40 @@ async def test_o1_a_stranger_cannot_tell_a_known_serial_from_an_unknown_one(pass
         assert ("WWW-Authenticate", 'Basic realm="ocpp"') in answers[0][2]
 
 
+async def test_o1_a_hashed_password_lets_in_who_knows_the_password_and_nobody_who_knows_the_hash(
+    tmp_path: Path,
+) -> None:
+    line, read = hashed(PASSWORD.encode()), tmp_path / "password"
+    read.write_text(line + "\n")
+    async with listening([secured(1, read)]) as world:
+        for password in ("a guess", line):
+            assert await refusal(dial(world, additional_headers=basic(A, password))) == HTTPStatus.UNAUTHORIZED
+        for count in (1, 2):  # the second time from memory
+            connection = await dial(world, additional_headers=basic(A))
+            await world.submitted(ChargerConnected, count)
+            await connection.close()
+        read.write_text(hashed(b"another password"))
+        assert await refusal(dial(world, additional_headers=basic(A))) == HTTPStatus.UNAUTHORIZED
+        read.write_text("scrypt:3:8:AAAA:AAAA")
+        assert await refusal(dial(world, additional_headers=basic(A))) == HTTPStatus.UNAUTHORIZED
+        unknown = dial(world, "CS-9999", additional_headers=basic("CS-9999"))
+        assert await refusal(unknown) == HTTPStatus.UNAUTHORIZED
+
+
+def test_the_line_that_hashes_a_password_is_printed_and_never_the_same_twice() -> None:
+    command = [sys.executable, "-m", "bridge.ocpp201.passwords"]
+    lines = [
+        subprocess.run(command, input=PASSWORD.encode() + b"\n", capture_output=True, check=True, timeout=60).stdout
+        for _ in range(2)
+    ]
+    assert lines[0] != lines[1]
+    for line in lines:
+        read = read_hashed(line.strip())
+        assert read is not None
+        assert read.is_of(PASSWORD.encode())
+        assert not read.is_of(b"a guess")
+
+
 async def test_o1_after_five_wrong_tries_an_address_is_refused_whatever_it_says_and_others_are_not(
     password_file: Path,
 ) -> None:
@@ -161,27 +198,27 @@ async def test_o1_after_five_wrong_tries_an_address_is_refused_whatever_it_says_
         await connection.close()
 
 
-def test_o1_tries_are_counted_for_a_minute_by_identity_and_address_in_bounded_memory(password_file: Path) -> None:
+async def test_o1_tries_are_counted_for_a_minute_by_identity_and_address_in_bounded_memory(password_file: Path) -> None:
     now_ms = 0
     credentials = Credentials(lambda: Now(now_ms, now_ms))
     entry, wrong = secured(1, password_file), basic(A, "guess")["Authorization"]
 
-    def status(authorization: str, address: str = "192.0.2.1", identity: str = A) -> int | None:
-        refusal = credentials.refusal(identity, entry, Shown(address, has_tls=False, authorization=authorization))
+    async def status(authorization: str, address: str = "192.0.2.1", identity: str = A) -> int | None:
+        refusal = await credentials.refusal(identity, entry, Shown(address, has_tls=False, authorization=authorization))
         return None if refusal is None else refusal.status
 
     for second in range(5):
         now_ms = second * 10_000
-        assert status(wrong) == HTTPStatus.UNAUTHORIZED
+        assert await status(wrong) == HTTPStatus.UNAUTHORIZED
     now_ms = 59_999
     right = basic(A)["Authorization"]
-    assert status(right) == HTTPStatus.TOO_MANY_REQUESTS
-    assert status(wrong, "192.0.2.2") == HTTPStatus.UNAUTHORIZED
+    assert await status(right) == HTTPStatus.TOO_MANY_REQUESTS
+    assert await status(wrong, "192.0.2.2") == HTTPStatus.UNAUTHORIZED
     now_ms = 60_000
-    assert status(right) is None
-    assert status(wrong) == HTTPStatus.UNAUTHORIZED
+    assert await status(right) is None
+    assert await status(wrong) == HTTPStatus.UNAUTHORIZED
     for number in range(20_000):
-        status(wrong, f"192.0.2.{number}")
+        await status(wrong, f"192.0.2.{number}")
     assert len(credentials._wrong) <= 10_000
 
 
@@ -263,16 +300,16 @@ async def test_two_listeners_share_one_table_of_sessions(keys: Keys, password_fi
         await asyncio.gather(first.close(), second.close())
 
 
-def test_the_owner_named_in_a_certificate_must_be_the_one_configured() -> None:
+async def test_the_owner_named_in_a_certificate_must_be_the_one_configured() -> None:
     credentials = Credentials(lambda: Now(0, 0), "Depot Nord")
 
-    def is_let_in(owner: str) -> bool:
+    async def is_let_in(owner: str) -> bool:
         shown = Shown("192.0.2.1", has_tls=True, names=(A, owner))
-        return credentials.refusal(A, secured(3), shown) is None
+        return await credentials.refusal(A, secured(3), shown) is None
 
-    assert is_let_in("Depot Nord")
-    assert not is_let_in("Depot Süd")
-    assert not is_let_in("")
+    assert await is_let_in("Depot Nord")
+    assert not await is_let_in("Depot Süd")
+    assert not await is_let_in("")
 
 
 @pytest.mark.parametrize("shows", ["expired", "foreign", "RSA 1024", "SHA-1"])
