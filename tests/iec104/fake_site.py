@@ -103,7 +103,7 @@ class FakeSite:
         self.listener.publish(PointChanged(point, value, quality, utc_ms, report))
 
 
-async def eventually(condition: Callable[[], bool], within_s: float = 5) -> None:
+async def eventually(condition: Callable[[], bool], within_s: float = 15) -> None:
     """Wait until `condition` holds; TimeoutError if it does not in time."""
     async with asyncio.timeout(within_s):
         while not condition():  # noqa: ASYNC110  what is waited for is not always announced

@@ -56,11 +56,15 @@ def interrogation(*, cause: int = 6, qualifier: int = 20, common_address: int = 
 
 
 class RawMaster:
-    """One TCP connection. It confirms every I-frame at once unless `confirm` is False."""
+    """One TCP connection. It confirms every I-frame at once unless `confirm` is False.
+
+    It waits `patience_s` for what has to come.
+    """
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader, self.writer = reader, writer
         self.confirm = True
+        self.patience_s = 15.0
         self.sent = self.received = 0
         self.acknowledged = 0
         self.octets: list[bytes] = []
@@ -95,15 +99,15 @@ class RawMaster:
     def supervise(self) -> None:
         self.writer.write(struct.pack("<BBHH", 0x68, 4, 1, self.received << 1))
 
-    async def frame(self, within_s: float = 5) -> bytes:
+    async def frame(self, within_s: float | None = None) -> bytes:
         """The next APDU; IncompleteReadError when the outstation closed."""
-        async with asyncio.timeout(within_s):
+        async with asyncio.timeout(self.patience_s if within_s is None else within_s):
             head = await self.reader.readexactly(2)
             frame = head + await self.reader.readexactly(head[1])
         self.octets.append(frame)
         return frame
 
-    async def asdu(self, within_s: float = 5) -> Seen:
+    async def asdu(self, within_s: float | None = None) -> Seen:
         """The next ASDU, its sequence number checked."""
         while True:
             frame = await self.frame(within_s)
@@ -138,10 +142,10 @@ class RawMaster:
             seen.append(one)
         return seen
 
-    async def is_closed(self, within_s: float = 5) -> bool:
+    async def is_closed(self, within_s: float | None = None) -> bool:
         """Whether the outstation ends the connection, after whatever it still says."""
         try:
-            async with asyncio.timeout(within_s):
+            async with asyncio.timeout(self.patience_s if within_s is None else within_s):
                 while await self.reader.read(4096):
                     pass
         except ConnectionError:
