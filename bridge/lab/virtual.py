@@ -6,7 +6,6 @@ truth, which only the world knows (`virtual_unit`), and against what ought to ho
 
 from __future__ import annotations
 
-import copy
 import heapq
 import json
 import math
@@ -61,6 +60,7 @@ SETTLE_MS = 15 * MINUTE_MS  # of these, what retries, leases and the first rung 
 BIRTH_UTC_MS = 1_700_000_000_000
 SHELL_DEADLINE_MS = 10_000
 SAMPLES_TO_CATCH_A_LIAR = 2
+WOKE = '["Woke",'  # how a record of it begins
 STANDSTILL = 1_000  # turns without any time between them
 SETPOINTS = (0.0, 5_999.9, 6_000.0, 12_000.5, 20_000.0, 50_000.0, 90_000.0, 1e12, -1.0, math.nan, math.inf)
 STEPS = (0, 30, 60, 100)
@@ -190,6 +190,7 @@ class World:
         self._trace = trace
         self._boot_ms: Millis = -5_000
         self._utc_offset_ms: Millis = BIRTH_UTC_MS
+        self._read = Now(5_000, BIRTH_UTC_MS)
         self._queue: list[tuple[Millis, int, Callable[..., None], tuple[Any, ...]]] = []
         self._ticket = 0
         self._boots = 1
@@ -300,7 +301,10 @@ class World:
 
     def clock(self) -> Now:
         """The two clocks of the service."""
-        return Now(self.now_ms - self._boot_ms, self.now_ms + self._utc_offset_ms)
+        monotonic_ms, utc_ms, read = self.now_ms - self._boot_ms, self.now_ms + self._utc_offset_ms, self._read
+        if read.monotonic_ms != monotonic_ms or read.utc_ms != utc_ms:
+            self._read = read = Now(monotonic_ms, utc_ms)
+        return read
 
     def run(self) -> Tally:
         """Play to the end."""
@@ -368,7 +372,10 @@ class World:
     def recorded(self, records: Sequence[str]) -> None:
         """Tell the reference what has just been recorded."""
         for text in records:
-            if text.startswith(('["Woke"', '["Started"')):
+            if text.startswith(WOKE):
+                monotonic_ms, _, utc_ms = text[len(WOKE) : -1].partition(",")
+                self.reference.take(None, Now(int(monotonic_ms), int(utc_ms)))
+            elif text.startswith('["Started"'):
                 event, now = codec.replayed(text)
                 self.reference.take(event, now)
             else:
@@ -381,7 +388,7 @@ class World:
 
     def journal_failed(self) -> None:
         """Keep what was recorded: that alone holds after the restart."""
-        self._durable = copy.deepcopy(self.reference)
+        self._durable = self.reference.copy()
         self.reference.lose_journal(self.clock())
         self._lost_steps = -1  # the first step after it is `JournalLost`, which is no event of ours
 
@@ -763,7 +770,7 @@ class World:
         self.tally.setpoints += 1
         if isinstance(event, SetpointReceived):
             self.sent = [*self.sent[-9:], event]
-        if self.random.random() > 0.2 or self._durable is not None:
+        if self.random.random() > 0.2 or self._is_unrecorded():
             self.submit(event)
             return
         for _ in range(STANDSTILL):
@@ -774,8 +781,11 @@ class World:
         self.submit(event)
         accepted = self._expects(event)
         self.engine.flush()
-        if not accepted and self._durable is None and (before, sent) != (self._state(), self.tally.orders):
+        if not accepted and not self._is_unrecorded() and (before, sent) != (self._state(), self.tally.orders):
             raise Violation(f"{event} was refused and changed {before} to {self._state()}")
+
+    def _is_unrecorded(self) -> bool:
+        return self._durable is not None
 
     def _state(self) -> str:
         """All that the site knows, but for the time of the last event."""
@@ -783,7 +793,7 @@ class World:
         return json.dumps([name, boot_id, everything])
 
     def _expects(self, event: SetpointReceived | SwitchReceived) -> bool:
-        probe = copy.deepcopy(self.reference)
+        probe = self.reference.copy()
         probe.take(event, self.clock())
         return probe.accepted[event.command]
 
@@ -906,14 +916,14 @@ class World:
         for unit, charger in self._pairs:
             if now_ms >= unit.valid_until_ms:
                 unit.refresh(now_ms)
-            counted_w = charger.worst_w
-            if unit.lies or unit.hidden:
+            if unit.lies or unit.unknown or unit.unannounced:
                 continue
-            if unit.truth_w > counted_w:
-                raise Violation(f"{unit.plan.serial} may draw {unit.truth_w} W and is counted at {counted_w} W")
+            may_draw_w, counted_w = unit.truth_w, charger.worst_w
+            if may_draw_w > counted_w:
+                raise Violation(f"{unit.plan.serial} may draw {may_draw_w} W and is counted at {counted_w} W")
             if unit.caught and unit.connected and counted_w < unit.plan.maximum_w:
                 raise Violation(f"{unit.plan.serial} drew more than granted and is counted at {counted_w} W")
-            truth_w += unit.truth_w
+            truth_w += may_draw_w
         shown, limit_w = self.shown, self.reference.limit_w
         if shown[Signal.LIMIT_REACHED] and truth_w > limit_w:
             raise Violation(f"the limit of {limit_w} W is said to be reached: {truth_w} W may be drawn")

@@ -29,6 +29,7 @@ SPIN_CPU_S = 10.0
 HISTORY_LINES = 200
 NEIGHBOURS = 40  # seeds that are tried for a shorter history
 GARBAGE = 100_000
+MADE_OF = "MADE_OF"  # in a compiled copy: the commit of its sources
 PROVEN = ("bridge/core", "bridge/engine.py", "bridge/lab/virtual*.py")
 
 
@@ -217,10 +218,11 @@ def read(path: Path) -> Setting:
 
 def commit() -> str:
     """The commit that is proven, with a + where the work tree differs; `unknown` outside a repository."""
-    git = shutil.which("git")
+    git, here = shutil.which("git"), Path(__file__).parents[2]
+    if (here / MADE_OF).exists():
+        return (here / MADE_OF).read_text()
     if git is None:
         return "unknown"
-    here = Path(__file__).parents[2]
     head = subprocess.run([git, "rev-parse", "--short", "HEAD"], cwd=here, capture_output=True, text=True, check=False)  # noqa: S603  no input
     changed = subprocess.run([git, "diff", "--quiet", "HEAD", "--", *PROVEN], cwd=here, check=False)  # noqa: S603  nor here
     return (head.stdout.strip() or "unknown") + ("+" if changed.returncode else "")

@@ -138,6 +138,17 @@ class Reference:
         self.accepted: dict[int, bool] = {}
         self._undo: tuple[int, Orders, Link] | None = None
 
+    def copy(self) -> Reference:
+        """The same, to be kept."""
+        kept = Reference(self.plan, self.boot_id, self.last)
+        kept.link, kept.orders, kept.manual = self.link.copy(), self.orders.copy(), self.manual
+        kept.journal_lost, kept.limit_w, kept.due_ms = self.journal_lost, self.limit_w, self.due_ms
+        kept.awaiting, kept.accepted = self.awaiting, dict(self.accepted)
+        if self._undo is not None:
+            command, orders, link = self._undo
+            kept._undo = command, orders.copy(), link.copy()
+        return kept
+
     @property
     def falls_back(self) -> bool:
         """Whether the fallback limit ought to hold."""

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from bridge.lab.virtual import FAULTS, World
+from bridge.lab.virtual_compiled import digest, digest_of, prepare
 from bridge.lab.virtual_planted import BUGS, Bug
 from bridge.lab.virtual_prove import Failure, Setting, Total, catch, play, play_all, quiet, read, shorten, write
 
@@ -94,6 +95,12 @@ def test_a_failing_world_is_written_shortened_and_read_back(tmp_path: Path) -> N
         again = play(read(tmp_path / "world.yaml"))[1]
     assert again == short
     assert "history" in (tmp_path / "world.yaml").read_text()
+
+
+def test_the_copy_that_is_compiled_plays_the_same_worlds(tmp_path: Path) -> None:
+    prepare(tmp_path)
+    assert (tmp_path / "MADE_OF").read_text().endswith(", compiled")
+    assert digest_of(tmp_path) == digest()
 
 
 def test_a_file_without_a_world_is_refused_by_name(tmp_path: Path) -> None:
