@@ -46,6 +46,7 @@ from bridge.legacy.quarantine import Quarantine
 from bridge.legacy.transactions import Transactions
 from bridge.legacy.unit import Unit
 from bridge.ocpp201.central_system import CentralSystem
+from bridge.ocpp201.deadlines import Deadlines
 from bridge.ocpp201.evse_sum import EvseSum
 from bridge.ocpp201.grid_limit import SiteLimit
 from bridge.ocpp201.intruders import Intruders
@@ -195,6 +196,7 @@ class App:
             "above": upstream,
             "answer_within_s": settings.csms.answer_within_s,
             "stop_refused": settings.csms.stop_tx_on_invalid_id,
+            "deadlines": Deadlines(asyncio.get_running_loop()),
         }
         submit = self.engine.submit
         kept: dict[str, SmartCharging] = {}  # through all sessions of a charger

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from enum import Enum, unique
+from functools import cache
 from typing import Final, TypeAlias
 
 from bridge.core.quantities import Millis
@@ -72,7 +73,7 @@ class Message:
     response: Fields
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Dialect:
     """Everything one dialect says otherwise than OCPP 2.0.1.
 
@@ -409,6 +410,12 @@ class DialectSchemas:
         if message is None or action in self._dialect.to_unit:
             return None
         return _as_call_error(problem(message.response, payload))
+
+
+@cache
+def schemas_of(dialect: Dialect) -> DialectSchemas:
+    """The schemas of a dialect, the same for all units, so that what is known to be right is known to all."""
+    return DialectSchemas(dialect)
 
 
 def instant(raw: object, received_ms: Millis) -> Instant:

@@ -23,7 +23,7 @@ from bridge.core.messages import (
 from bridge.core.plan import Way
 from bridge.core.quantities import Now
 from bridge.legacy import down, inventory, operations, orders, services, up
-from bridge.legacy.dialects import OCPP15, Dialect, DialectSchemas, Unreadable, instant, read
+from bridge.legacy.dialects import OCPP15, Dialect, Unreadable, instant, read, schemas_of
 from bridge.legacy.quarantine import Quarantine
 from bridge.legacy.readings import MeterReading, ReadingSet, meter_readings
 from bridge.legacy.record import UnitRecord
@@ -31,6 +31,7 @@ from bridge.legacy.transactions import Transaction, Transactions
 from bridge.legacy.up import Untranslatable
 from bridge.ocpp201.above import Above, OnAnswer, Reply
 from bridge.ocpp201.central_system import CentralSystem
+from bridge.ocpp201.deadlines import Deadlines
 from bridge.ocpp201.evse_sum import EvseSum
 from bridge.ocpp201.rpc import (
     NOT_SENT,
@@ -89,6 +90,7 @@ class Unit:
         answer_within_s: float = ANSWER_WITHIN_S,
         stop_refused: bool = True,
         observe: Observer | None = None,
+        deadlines: Deadlines | None = None,
     ) -> None:
         self.serial = entry.serial
         self._entry = entry
@@ -106,12 +108,13 @@ class Unit:
         self._rpc = Rpc(
             websocket,
             self._answer,
-            DialectSchemas(dialect),
+            schemas_of(dialect),
             name=entry.serial,
             call_timeout_s=call_timeout_s,
             codes=dict(dialect.error_codes),
             on_refused=self._frame_refused,
             observe=observe,
+            deadlines=deadlines,
         )
         self._handlers: Mapping[str, Handler] = {
             "Authorize": self._authorize,

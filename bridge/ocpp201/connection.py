@@ -12,6 +12,7 @@ import structlog
 from websockets.asyncio.server import ServerConnection
 
 from bridge.ocpp201.credentials import ServerTls
+from bridge.ocpp201.direct import DirectConnection
 
 OPEN_TIMEOUT_S: Final = 5.0
 
@@ -34,7 +35,7 @@ class Counts(Protocol):
         ...
 
 
-class CountedConnection(ServerConnection):
+class CountedConnection(DirectConnection):
     """A connection that is told to `counts` before any handshake, so that half-open ones are bounded too.
 
     For TLS its socket goes over to a transport of its own: uvloop would read the first bytes before `start_tls` can.

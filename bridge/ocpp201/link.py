@@ -29,7 +29,7 @@ from bridge.ocpp201.rpc import (
     Rpc,
     Verbatim,
 )
-from bridge.ocpp201.schemas import Schemas201
+from bridge.ocpp201.schemas import SCHEMAS_201
 from bridge.ocpp201.timestamps import rfc3339
 from bridge.ocpp201.trace import CSMS, Trace
 from bridge.settings import ChargerEntry, Csms
@@ -281,7 +281,7 @@ class Link:
         self._rpc = Rpc(
             websocket,
             self._from_csms,
-            Schemas201(),
+            SCHEMAS_201,
             name=f"csms/{self.serial}",
             call_timeout_s=self._csms.message_timeout_s,
             max_waiting=64,
@@ -452,7 +452,7 @@ class Link:
     def _deliver(self, rpc: Rpc, letter: Letter) -> None:
         kept = self._outbox.text(letter)
         payload = Verbatim({}, b"") if kept is None else self._payload(letter, kept.encode())
-        problem = Schemas201().problem_in_request(letter.action, payload)
+        problem = SCHEMAS_201.problem_in_request(letter.action, payload)
         if problem is not None:
             self._bury(letter, problem if kept is not None else CallError("InternalError", "damaged on disk"), problem)
             self._loop.call_soon(self._pump)

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum, unique
+from functools import lru_cache, partial
 from typing import Any, Final, Protocol, TypeAlias
 
 import msgspec
@@ -16,6 +17,9 @@ import structlog
 from websockets.asyncio.connection import Connection, broadcast
 from websockets.exceptions import ConnectionClosed
 from websockets.protocol import State
+
+from bridge.ocpp201.deadlines import Deadlines
+from bridge.ocpp201.direct import DirectConnection
 
 Payload: TypeAlias = dict[str, Any]
 WebSocket: TypeAlias = Connection
@@ -29,6 +33,8 @@ MAX_DEPTH: Final = 16
 MAX_MESSAGE_ID: Final = 36
 MAX_DESCRIPTION: Final = 255
 UNREADABLE_ID: Final = "-1"
+KNOWN_AT_MOST: Final = 4_096
+MAX_KNOWN_BYTES: Final = 512
 
 _CLOSE_UNSUPPORTED_DATA: Final = 1003
 _CLOSE_POLICY_VIOLATION: Final = 1008
@@ -120,8 +126,13 @@ class Deferred:
 class Schemas(Protocol):
     """What a dialect allows: None for a payload that is right, else the CALLERROR that says what is wrong with it.
 
-    An action outside the dialect is NotImplemented in `problem_in_request` (OCPP 2.0.1 Part 4 §4.3).
+    An action outside the dialect is NotImplemented in `problem_in_request` (OCPP 2.0.1 Part 4 §4.3). What is right is
+    so always: a text that comes again is not checked again by the same object.
     """
+
+    def __hash__(self) -> int:
+        """Checks of the same text are known by it."""
+        ...
 
     def problem_in_request(self, action: str, payload: Payload) -> CallError | None:
         """Check what a CALL carries."""
@@ -201,10 +212,27 @@ def readable_id(message: list[Any]) -> str | None:
     return None
 
 
+@lru_cache(maxsize=KNOWN_AT_MOST)
+def _problem_in_written(schemas: Schemas, action: str, text: bytes) -> CallError | None:
+    """Check what a CALL carries that many are sent, once."""
+    return schemas.problem_in_request(action, _decode(text))
+
+
+@lru_cache(maxsize=KNOWN_AT_MOST)
+def _known_response(schemas: Schemas, action: str, text: bytes) -> Written | None:
+    """The payload of a CALLRESULT that many give in these very octets, read and checked once; None if it is wrong."""
+    message = parse(b"[" + text)
+    if isinstance(message, CallError) or len(message) != 1 or not isinstance(message[0], dict):
+        return None
+    if unstorable(text, message) is not None or schemas.problem_in_response(action, message[0]) is not None:
+        return None
+    return Written(message[0])
+
+
 class Call:
     """A call on its way: waiting, in flight or settled."""
 
-    __slots__ = ("action", "message_id", "on_answer", "payload", "timeout_s")
+    __slots__ = ("action", "answer_begins", "message_id", "on_answer", "payload", "timeout_s")
 
     def __init__(self, action: str, payload: Payload, on_answer: Callable[[Outcome], None], timeout_s: float) -> None:
         self.timeout_s = timeout_s
@@ -212,6 +240,7 @@ class Call:
         self.payload = payload
         self.on_answer = on_answer
         self.message_id = ""
+        self.answer_begins = b""
 
 
 @dataclass(slots=True)
@@ -275,6 +304,7 @@ class Rpc:
         codes: dict[str, str] | None = None,
         on_refused: Callable[[bytes, CallError], None] | None = None,
         observe: Callable[[str, bool, str, str, Payload | CallError], None] | None = None,
+        deadlines: Deadlines | None = None,
     ) -> None:
         self.name = name
         self._observe = observe
@@ -302,19 +332,33 @@ class Rpc:
         self._deferred: dict[Deferred, asyncio.TimerHandle] = {}
         self._waiting: deque[Call] = deque()
         self._in_flight: Call | None = None
-        self._deadline: asyncio.TimerHandle | None = None
+        self._deadlines = deadlines or Deadlines(self._loop)
+        self.deadline_s = 0.0
         self._timed_out: deque[str] = deque(maxlen=8)
         self._id_prefix = secrets.token_hex(8)
         self._sent = 0
         self._ended = False
         self._idle: asyncio.Event | None = None
+        self._busy = True
+        if isinstance(websocket, DirectConnection):
+            self._write: Callable[[bytes], None] = websocket.write_text
+        else:
+            self._write = partial(broadcast, [websocket], text=True)
 
     async def run(self) -> None:
-        """Receive until the connection ends, then settle what is still open. Never raises for what the peer sent."""
+        """Receive until the connection ends, then settle what is still open. Never raises for what the peer sent.
+
+        Of a `DirectConnection` most messages are received in the turn in which they come; here only those that must
+        wait: the peer sends too much, does not read, or is to be disconnected.
+        """
         websocket = self._websocket
+        if isinstance(websocket, DirectConnection):
+            websocket.take = partial(self._take, websocket)
         try:
             while True:
+                self._busy = False
                 frame = await websocket.recv()
+                self._busy = True
                 if isinstance(frame, bytes):
                     self._refuse(frame, CallError("RpcFrameworkError", "binary frame"))
                     await websocket.close(_CLOSE_UNSUPPORTED_DATA, "OCPP-J speaks text")
@@ -332,7 +376,22 @@ class Rpc:
         except ConnectionClosed:
             pass
         finally:
+            self._busy = True
+            if isinstance(websocket, DirectConnection):
+                websocket.take = None
             self._end()
+
+    def _take(self, websocket: DirectConnection, frame: bytes) -> bool:
+        """Receive a message at once, unless it has to wait."""
+        if self._busy or websocket.is_choked or self._unsolicited.seen >= self._max_unsolicited:
+            return False
+        if self._take_token() > 0:
+            self._tokens += 1.0
+            return False
+        reply = self._receive(frame)
+        if reply is not None:
+            self._write(reply)
+        return True
 
     async def call(self, action: str, payload: Payload) -> Outcome:
         """Send a call and wait for what becomes of it: the checked response, a CALLERROR, or no answer at all."""
@@ -362,7 +421,10 @@ class Rpc:
         While another is in flight it waits, `urgent` ones first. A payload that breaks the schema is never sent.
         """
         call = Call(action, payload, on_answer, timeout_s or self._call_timeout_s)
-        problem = self._schemas.problem_in_request(action, payload)
+        if isinstance(payload, Written):
+            problem = _problem_in_written(self._schemas, action, payload.text)
+        else:
+            problem = self._schemas.problem_in_request(action, payload)
         if problem is not None:
             log.error("own request breaks the schema: not sent", peer=self.name, action=action, why=problem.description)
             on_answer(NOT_SENT)
@@ -425,6 +487,12 @@ class Rpc:
     def _receive(self, frame: bytes) -> bytes | None:
         """Act on one frame and return the frame that answers it, if any."""
         self.counts.received += 1
+        call = self._in_flight
+        if call is not None and not self._verbatim and frame.startswith(call.answer_begins):
+            known = self._known_response(call, frame)
+            if known is not None:
+                self._settle(call, known)
+                return None
         message = parse(frame)
         if isinstance(message, CallError):
             return self._refuse(frame, message)
@@ -438,6 +506,11 @@ class Rpc:
             return None
         error = CallError("MessageTypeNotSupported", f"message type {kind}"[:MAX_DESCRIPTION])
         return self._refuse(frame, error, readable_id(message))
+
+    def _known_response(self, call: Call, frame: bytes) -> Written | None:
+        if len(frame) > MAX_KNOWN_BYTES:
+            return None
+        return _known_response(self._schemas, call.action, frame[len(call.answer_begins) :])
 
     def _receive_call(self, frame: bytes, message: list[Any]) -> bytes | None:
         message_id = readable_id(message)
@@ -485,7 +558,7 @@ class Rpc:
             frame = self._reply(message_id, action, outcome)
             if message_id in self._answered:
                 self._answered[message_id] = (self._answered[message_id][0], frame)
-            broadcast([self._websocket], frame, text=True)
+            self._write(frame)
 
         late = CallError("InternalError", "no answer in time")
         self._deferred[deferred] = self._loop.call_later(deferred.within_s, deferred.settle, late)
@@ -574,18 +647,21 @@ class Rpc:
                 continue
             self._sent += 1
             call.message_id = f"{self._id_prefix}-{self._sent}"
+            call.answer_begins = b'[3,"%b",' % call.message_id.encode()
             self._in_flight = call
-            self._deadline = self._loop.call_later(call.timeout_s, self._time_out, call)
+            self.deadline_s = self._loop.time() + call.timeout_s
+            self._deadlines.start(self)
             # One call is in flight at most, so that writing without back-pressure stays bounded, and needs no task.
-            broadcast([self._websocket], self._call_frame(call), text=True)
+            text = call.payload.text if isinstance(call.payload, Verbatim) else _encode(call.payload)
+            self._write(b'[2,"%b",%b,%b]' % (call.message_id.encode(), _encode(call.action), text))
             if self._observe is not None:
                 self._observe("Tx", True, call.message_id, call.action, call.payload)
 
-    @staticmethod
-    def _call_frame(call: Call) -> bytes:
-        return _encode([CALL, call.message_id, call.action, _as_sent(call.payload)])
-
-    def _time_out(self, call: Call) -> None:
+    def time_out(self) -> None:
+        """Settle the call in flight: its deadline has passed."""
+        call = self._in_flight
+        if call is None:
+            return
         self._timed_out.append(call.message_id)
         log.warning("no answer in time", peer=self.name, action=call.action, message_id=call.message_id)
         self._settle(call, UNANSWERED)
@@ -593,9 +669,7 @@ class Rpc:
     def _settle(self, call: Call, outcome: Outcome) -> None:
         if not isinstance(outcome, NoAnswer):
             self._tell("Rx", call.message_id, call.action, outcome)
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
+        self._deadlines.stop(self)
         self._in_flight = None
         call.on_answer(outcome)
         if self._idle is not None:

@@ -68,3 +68,6 @@ class Schemas201:
     def problem_in_response(self, action: str, payload: Payload) -> CallError | None:
         """Check a response to `action`, which is one of OCPP 2.0.1."""
         return problem(_validator(action + "Response"), payload)
+
+
+SCHEMAS_201: Final = Schemas201()  # one for all, so that what is known to be right is known to all

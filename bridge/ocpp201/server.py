@@ -30,6 +30,8 @@ from bridge.ocpp201.credentials import (
     certificate_names,
     certificate_number,
 )
+from bridge.ocpp201.direct import DirectConnection
+from bridge.ocpp201.keepalive import KeepAlive
 from bridge.ocpp201.rpc import MAX_FRAME_BYTES, WebSocket, parse
 from bridge.settings import ChargerEntry, OcppTls
 
@@ -142,6 +144,7 @@ class Server:
         self._probed: set[str] = set()
         self._swaps: dict[str, deque[int]] = {}
         self._closing: set[asyncio.Task[None]] = set()
+        self._keep_alive = KeepAlive(PING_INTERVAL_S, PING_TIMEOUT_S, CLOSE_TIMEOUT_S)
         self._servers: list[WebSocketServer] = []
         self._heeding: asyncio.TimerHandle | None = None
         self._revoked: frozenset[int] = frozenset()
@@ -169,8 +172,7 @@ class Server:
             max_size=MAX_FRAME_BYTES,
             max_queue=MAX_QUEUED_FRAMES,
             open_timeout=OPEN_TIMEOUT_S,
-            ping_interval=PING_INTERVAL_S,
-            ping_timeout=PING_TIMEOUT_S,
+            ping_interval=None,  # `KeepAlive` pings
             close_timeout=CLOSE_TIMEOUT_S,
             server_header=None,
         )
@@ -181,6 +183,7 @@ class Server:
         """Stop listening and end every connection."""
         if self._heeding is not None:
             self._heeding.cancel()
+        self._keep_alive.close()
         for server in self._servers:
             server.close()
         for connection in self._connections - self._admitted.keys() - self._nameless:
@@ -368,6 +371,8 @@ class Server:
         self._live[serial] = live
         log.info("charger connected", serial=serial, address=address, protocol=entry.profile.protocol)
         self._submit(ChargerConnected(serial))
+        if isinstance(connection, DirectConnection):
+            self._keep_alive.watch(connection)
         try:
             await live.session.serve()
         except Exception:

@@ -23,6 +23,7 @@ from bridge.core.quantities import Now, Watts
 from bridge.ocpp201 import charging_profile
 from bridge.ocpp201.above import SLOW, Above, Reply
 from bridge.ocpp201.central_system import CentralSystem
+from bridge.ocpp201.deadlines import Deadlines
 from bridge.ocpp201.evse_sum import EvseSum
 from bridge.ocpp201.floor import Floor
 from bridge.ocpp201.interception import answered_here, asked_here, join_variables, split_variables
@@ -39,7 +40,7 @@ from bridge.ocpp201.rpc import (
     Rpc,
     WebSocket,
 )
-from bridge.ocpp201.schemas import Schemas201
+from bridge.ocpp201.schemas import SCHEMAS_201
 from bridge.ocpp201.smart_charging import ACTIONS, SmartCharging
 from bridge.ocpp201.timestamps import rfc3339
 from bridge.ocpp201.trace import Observer
@@ -79,6 +80,7 @@ class Station:
         answer_within_s: float = ANSWER_WITHIN_S,
         stop_refused: bool = True,
         observe: Observer | None = None,
+        deadlines: Deadlines | None = None,
     ) -> None:
         self.serial = entry.serial
         self._entry = entry
@@ -92,11 +94,12 @@ class Station:
         self._rpc = Rpc(
             websocket,
             self._answer,
-            Schemas201(),
+            SCHEMAS_201,
             name=entry.serial,
             call_timeout_s=call_timeout_s,
             verbatim=True,
             observe=observe,
+            deadlines=deadlines,
         )
         self._closing: asyncio.Task[None] | None = None
         self.smart_charging = smart_charging or SmartCharging(entry, submit, clock)

@@ -16,6 +16,7 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
 from bridge.ocpp201 import rpc as rpc_module
+from bridge.ocpp201.direct import DirectConnection
 from bridge.ocpp201.rpc import (
     MAX_DEPTH,
     NOT_SENT,
@@ -86,7 +87,9 @@ async def peers(answer: Answer | None = None, **options: Any) -> AsyncIterator[P
         made.set_result(rpc)
         await rpc.run()
 
-    async with serve(serve_one, "127.0.0.1", 0, compression=None, close_timeout=1) as server:
+    async with serve(
+        serve_one, "127.0.0.1", 0, compression=None, close_timeout=1, create_connection=DirectConnection
+    ) as server:
         port = server.sockets[0].getsockname()[1]
         async with connect(f"ws://127.0.0.1:{port}", compression=None, close_timeout=1) as far:
             yield Peers(await made, far, asked)
