@@ -45,6 +45,7 @@ from bridge.legacy.ocpp16 import OCPP16
 from bridge.legacy.quarantine import Quarantine
 from bridge.legacy.transactions import Transactions
 from bridge.legacy.unit import Unit
+from bridge.ocpp201.authorization_cache import AuthorizationCache
 from bridge.ocpp201.central_system import CentralSystem
 from bridge.ocpp201.deadlines import Deadlines
 from bridge.ocpp201.evse_sum import EvseSum
@@ -65,12 +66,15 @@ from bridge.store.journal import Journal
 from bridge.store.outbox import Outbox
 from bridge.store.shelf import Shelf
 from bridge.timers import ALIVE_EVERY_S, Calendar, WakeUp, boot_id, system_clock
+from bridge.watching import Watching
 from bridge.web import v1
 from bridge.web.api import create_app
 from bridge.web.guard import viewing
+from bridge.web.metrics import Gauges, metrics_routes
 from bridge.web.outbox import outbox_routes
 from bridge.web.people import Tokens
 from bridge.web.recent import Recent
+from bridge.web.records import records_routes
 from bridge.web.server import WebServer
 from bridge.web.stream import Stream, stream_routes
 from bridge.web.trace import trace_routes
@@ -95,9 +99,15 @@ class App:
         self.stopping = asyncio.Event()
         self._database = Database(settings.data_dir / "bridge.db")
         self._events_database: Database | None = None
-        self._journal = Journal(self._database)
+        self._records_broken: str | None = None
+        shelf = Shelf(self._database)
+        self._watching = Watching(settings, shelf, system_clock, loop.call_later, self._records_are_broken)
+        self._journal = Journal(self._database, synced=self._watching.figures.synced.observe)
         self._wake_up = WakeUp(loop, system_clock, self._wake)
-        self.engine = Engine(self._journal, system_clock, self._deliver, self._failed, loop.call_soon, self._wake_up.at)
+        self.engine = Engine(
+            *(self._journal, system_clock, self._deliver, self._failed, loop.call_soon, self._wake_up.at),
+            watcher=self._watching,
+        )
         self._dispatch = Dispatch(self._tell, loop.call_soon)
         self._calendar = Calendar()
         self._alive: asyncio.TimerHandle | None = None
@@ -115,7 +125,7 @@ class App:
         self.trace = Trace(system_clock, keep=self._heard, before=newest, later=loop.call_later)
         self._units: dict[str, Unit] = {}
         self.upstream = self._new_upstream()
-        self.chargers = self._new_charger_server(Shelf(self._database))
+        self.chargers = self._new_charger_server(shelf)
         self._entries = {entry.serial: entry for entry in settings.chargers}
         self.web = self._new_web()
 
@@ -140,6 +150,9 @@ class App:
         api.include_router(stream_routes(self._stream, may_view))
         api.include_router(outbox_routes(self.outbox.listed), dependencies=[Depends(may_view)])
         api.include_router(trace_routes(self.said), dependencies=[Depends(may_view)])
+        gauges = Gauges(lambda: self.engine.site, lambda: self.ready, self._counted_elsewhere)
+        api.include_router(metrics_routes(self._watching.figures, gauges), dependencies=[Depends(may_view)])
+        api.include_router(records_routes(lambda: self._watching.audit.signed), dependencies=[Depends(may_view)])
         return WebServer(api, http.host, http.port)
 
     def _new_outstation(self) -> Listener | C104Stack:
@@ -184,11 +197,13 @@ class App:
         if self._settings.csms.url is None:
             return None
         entries = {entry.serial: entry for entry in self._settings.chargers}
-        return Upstream(self._settings.csms, entries, self.outbox, system_clock, self.trace)
+        cache = AuthorizationCache(Shelf(self._database, self._group), system_clock)
+        return Upstream(self._settings.csms, entries, self.outbox, system_clock, self.trace, cache)
 
     def _new_charger_server(self, shelf: Shelf) -> Server:
         settings, upstream = self._settings, self.upstream
-        central = CentralSystem(frozenset(settings.site.id_tags), system_clock)
+        known = None if upstream is None else upstream.known
+        central = CentralSystem(frozenset(settings.site.id_tags), system_clock, known=known)
         # A seqNo that is used goes to disk with the event that uses it, so that no crash leaves a gap.
         of_transactions = shelf if upstream is None else Shelf(self._database, self._group)
         transactions, quarantine = Transactions(of_transactions), Quarantine(shelf)
@@ -272,6 +287,28 @@ class App:
             self._last_seen_utc_ms[said.serial] = said.utc_ms
         self._conversation.keep(said)
 
+    def _counted_elsewhere(self) -> list[tuple[str, str, float]]:
+        """What /metrics says beside the site, as name, help and value."""
+        told: list[tuple[str, str, float]] = [
+            ("gridlimit_records_total", "Records written, since the first ever.", self._watching.audit.head.number)
+        ]
+        if self.upstream is not None:
+            outbox, oldest_utc_ms = self.outbox, self.outbox.oldest_utc_ms()
+            waited_s = 0.0 if oldest_utc_ms is None else (system_clock().utc_ms - oldest_utc_ms) / 1000
+            told += [
+                ("gridlimit_outbox_letters", "What waits for the CSMS.", outbox.depth()),
+                ("gridlimit_outbox_oldest_seconds", "How long the oldest of it has waited.", waited_s),
+                ("gridlimit_dead_letters", "What the CSMS does not take.", outbox.dead),
+                ("gridlimit_outbox_dropped_total", "Samples thinned out of a full outbox.", outbox.dropped),
+            ]
+        return told
+
+    def _records_are_broken(self, why: str) -> None:
+        """Tell people that the records are not what they were, or cannot go on; the limit is kept all the same."""
+        self._records_broken = why
+        if self.ready:
+            self.engine.submit(ShellAlarm("records_broken", self._plan.name, True))
+
     def _describe_for_api(self) -> dict[str, Any]:
         """The site as the API shows it at one glance, without what grows with the number of chargers."""
         above = None
@@ -325,6 +362,9 @@ class App:
         """Take up the limit where the journal ends, then open the listeners."""
         began = time.monotonic()
         self.engine.start(self._plan, boot_id())
+        self._watching.started(self._settings)
+        if self._records_broken is not None:
+            self.engine.submit(ShellAlarm("records_broken", self._plan.name, True))
         if self.outbox.dead:
             self._letters_are_dead(True)
         self._mark_alive()
@@ -363,6 +403,7 @@ class App:
             await self.upstream.close()
         self._group.flush()
         self.engine.flush()
+        self._watching.stopped()
         self.engine.snapshot()
         self._wake_up.cancel()
         await self._stream.close()
@@ -384,6 +425,7 @@ class App:
         self._alive = asyncio.get_running_loop().call_later(ALIVE_EVERY_S, self._mark_alive)
 
     def _prune(self) -> None:
+        self._watching.audit.prune()
         before_utc_ms = system_clock().utc_ms - JOURNAL_DAYS * DAY_MS
         if self._journal.prune(before_utc_ms):
             asyncio.get_running_loop().call_later(1.0, self._prune)

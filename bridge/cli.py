@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import http.client
 import importlib
-import json
 import logging
 import shutil
 import sys
@@ -16,18 +14,18 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 from urllib.parse import urlencode
 
 import structlog
 import typer
-from rich.console import Console
 
 from bridge import __version__
-from bridge.settings import SHIPPED_PROFILES, ConfigError, Settings, load, minimum_limit_w, warnings
+from bridge.audit_command import audit_app
+from bridge.service_client import EXIT_CONFIG, ConfigOption, ask_service, err, out, read_settings
+from bridge.settings import SHIPPED_PROFILES, ConfigError, Settings, minimum_limit_w, warnings
 from bridge.settings import charger_profile as read_charger_profile
 from bridge.web.people import (
-    HOST_TOKEN_FILE,
     Person,
     Role,
     TokenFileError,
@@ -47,17 +45,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-out = Console(soft_wrap=True)
-err = Console(stderr=True, soft_wrap=True)
-
 TRACE_EVERY_S = 0.5
-HTTP_TIMEOUT_S = 10.0
-LAB_FREE = {"run", "check", "signals", "acceptance", "trace", "outbox", "token", "replay", "version"}
-EXIT_CONFIG = 78  # EX_CONFIG: a supervisor need not try again
-
-ConfigOption = Annotated[
-    Path | None, typer.Option("--config", "-c", help="The configuration file (YAML); GRIDLIMIT_* overrides it.")
-]
+LAB_FREE = {"run", "check", "signals", "acceptance", "trace", "outbox", "audit", "token", "replay", "version"}
 
 
 def set_up_logging(*, as_json: bool) -> None:
@@ -80,23 +69,14 @@ def set_up_logging(*, as_json: bool) -> None:
     )
 
 
-def _settings(config: Path | None) -> Settings:
-    try:
-        return load(config)
-    except ConfigError as error:
-        for problem in error.problems:
-            err.print(problem, style="red", markup=False, highlight=False)
-        raise typer.Exit(EXIT_CONFIG) from None
-
-
 @app.command()
 def run(
     config: ConfigOption = None,
-    log_json: Annotated[bool, typer.Option(help="Log JSON lines.")] = False,
+    log_json: Annotated[bool, typer.Option(help="Log JSON lines, whatever `log_format` says.")] = False,
 ) -> None:
     """Serve until SIGTERM."""
-    set_up_logging(as_json=log_json)
-    settings = _settings(config)
+    settings = read_settings(config)
+    set_up_logging(as_json=log_json or settings.log_format == "json")
     from bridge.app import run as serve  # noqa: PLC0415  `check` needs none of the rooms
     from bridge.store.database import StoreError  # noqa: PLC0415
 
@@ -122,7 +102,7 @@ def check(
     if capture is not None:
         _check_capture(capture, charger_profile, config)
         return
-    settings = _settings(config)
+    settings = read_settings(config)
     site, fallback, iec104, csms = settings.site, settings.fallback, settings.iec104, settings.csms
     hold = "for ever" if fallback.hold_s is None else f"for {fallback.hold_s:g} s"
     lines = [
@@ -192,10 +172,10 @@ def trace(
     if data_dir is not None:
         _print_kept(data_dir, serial, message)
         return
-    settings, after = _settings(config), 0
+    settings, after = read_settings(config), 0
     while True:
         query = urlencode({"after": after, "serial": serial, "message": message})
-        said = _ask_service(settings, "GET", f"/trace?{query}")
+        said = ask_service(settings, "GET", f"/trace?{query}")
         if said is None:
             if after:
                 err.print("the service is down", style="red", markup=False, highlight=False)
@@ -248,7 +228,7 @@ def signals(
     """Write the signal list for the grid operator, or the interoperability list, from the very table that is run."""
     from bridge.iec104 import signal_list  # noqa: PLC0415  `run` needs no papers
 
-    settings = _settings(config)
+    settings = read_settings(config)
     if interoperability:
         name = "Interoperability list"
         columns, table = signal_list.table_of(signal_list.sections(settings))
@@ -279,7 +259,7 @@ def acceptance(
 ) -> None:
     """Walk through the source-to-sink test with the grid operator; the service must be stopped, this runs it."""
     set_up_logging(as_json=False)
-    settings = _settings(config)
+    settings = read_settings(config)
     from bridge import acceptance as test  # noqa: PLC0415  `run` needs no test
     from bridge.app import App  # noqa: PLC0415
     from bridge.store.database import StoreError  # noqa: PLC0415
@@ -379,32 +359,9 @@ def soak(
             raise typer.Exit(1) from None
 
 
+app.add_typer(audit_app, name="audit")
 outbox_app = typer.Typer(help="What waits for the CSMS, and what it does not take.", no_args_is_help=True)
 app.add_typer(outbox_app, name="outbox")
-
-
-def _ask_service(settings: Settings, method: str, path: str, body: object = None) -> Any:
-    """Ask the running service; None where none runs."""
-    connection = http.client.HTTPConnection(settings.http.host, settings.http.port, timeout=HTTP_TIMEOUT_S)
-    try:
-        headers = {"Content-Type": "application/json"}
-        with contextlib.suppress(OSError):  # who may not read it may look, as everybody on this machine
-            token = (settings.data_dir / HOST_TOKEN_FILE).read_text(encoding="ascii")
-            headers["Authorization"] = f"Bearer {token}"
-        connection.request(method, path, None if body is None else json.dumps(body), headers)
-        response = connection.getresponse()
-        text = response.read()
-    except ConnectionRefusedError:
-        return None
-    except (OSError, http.client.HTTPException) as error:
-        err.print(f"the service does not answer: {error}", style="red", markup=False, highlight=False)
-        raise typer.Exit(1) from None
-    finally:
-        connection.close()
-    if response.status != http.HTTPStatus.OK:
-        err.print(f"the service says {response.status}: {text[:200]!r}", style="red", markup=False, highlight=False)
-        raise typer.Exit(1)
-    return json.loads(text)
 
 
 @contextlib.contextmanager
@@ -432,9 +389,9 @@ def list_outbox(
     dead: Annotated[bool, typer.Option(help="Only what the CSMS does not take.")] = False,
 ) -> None:
     """List what waits for the CSMS, dead letters first with the reason; asks the service, or the file if it is down."""
-    settings = _settings(config)
+    settings = read_settings(config)
     query = {"dead": str(dead).lower()} | ({} if serial is None else {"serial": serial})
-    rows = _ask_service(settings, "GET", f"/outbox?{urlencode(query)}")
+    rows = ask_service(settings, "GET", f"/outbox?{urlencode(query)}")
     if rows is None:
         with _outbox_on_disk(settings) as outbox:
             rows = outbox.listed(only_dead=dead, serial=serial)
@@ -457,8 +414,8 @@ def resend(
     if bool(numbers) == every:
         err.print("say which: numbers of `gridlimit outbox list --dead`, or --all", style="red", highlight=False)
         raise typer.Exit(2)
-    settings, wanted = _settings(config), None if every else numbers
-    answer = _ask_service(settings, "POST", "/api/v1/outbox/resend", {"numbers": wanted})
+    settings, wanted = read_settings(config), None if every else numbers
+    answer = ask_service(settings, "POST", "/api/v1/outbox/resend", {"numbers": wanted})
     if answer is None:
         with _outbox_on_disk(settings) as outbox:
             answer = {"resent": len(outbox.resend(wanted))}
@@ -470,7 +427,7 @@ app.add_typer(token_app, name="token")
 
 
 def _tokens_file(config: Path | None) -> tuple[Path, dict[str, Person]]:
-    path = _settings(config).http.tokens_file
+    path = read_settings(config).http.tokens_file
     assert path is not None  # noqa: S101  `load` names one
     try:
         return path, read_tokens(path) if path.exists() else {}

@@ -653,7 +653,11 @@ class Settings(_Section, BaseSettings):
     http: Http = Http()
     """The status API."""
     data_dir: Annotated[Path, Field(strict=False)] = Path("data")
-    """Where journal, events and conversation are kept."""
+    """Where journal, events, records and conversation are kept."""
+    audit_months: Annotated[int, Field(ge=1, le=1_200)] = 24
+    """How many whole months the records of commands, limits and power are kept, beside the present one."""
+    log_format: Literal["console", "json"] = "console"
+    """One line for each transition on standard error: for a person, or as JSON."""
 
     @field_validator("csms")
     @classmethod

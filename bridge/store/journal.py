@@ -28,13 +28,20 @@ def _system_utc_ms() -> int:
 class Journal:
     """Records are texts, numbered from 1 without a gap; each carries a checksum over number, time and text.
 
-    `utc_ms` dates records for pruning alone. Whatever writes raises JournalFailed if it cannot, then and from then on;
-    whatever reads raises StoreError when the file fails or a record is damaged.
+    `utc_ms` dates records for pruning alone, `synced` is told how many seconds each commit of records took. Whatever
+    writes raises JournalFailed if it cannot, then and from then on; whatever reads raises StoreError when the file
+    fails or a record is damaged.
     """
 
-    def __init__(self, database: Database, utc_ms: Callable[[], int] = _system_utc_ms) -> None:
+    def __init__(
+        self,
+        database: Database,
+        utc_ms: Callable[[], int] = _system_utc_ms,
+        synced: Callable[[float], None] = lambda _: None,
+    ) -> None:
         self._database = database
         self._utc_ms = utc_ms
+        self._synced = synced
         rows = database.rows("SELECT max(sequence) FROM journal UNION ALL SELECT max(sequence) FROM snapshot")
         self._last_sequence: int = max(sequence or 0 for (sequence,) in rows)
 
@@ -54,8 +61,10 @@ class Journal:
         utc_ms = self._utc_ms()
         numbered = enumerate(records, self._last_sequence + 1)
         rows = [(sequence, utc_ms, record, _crc(sequence, utc_ms, record)) for sequence, record in numbered]
+        began = time.perf_counter()
         with self._writing() as connection:
             connection.executemany("INSERT INTO journal (sequence, utc_ms, record, crc) VALUES (?, ?, ?, ?)", rows)
+        self._synced(time.perf_counter() - began)
         self._last_sequence += len(rows)
 
     def snapshot(self, state: str, sequence: int) -> None:
