@@ -46,14 +46,22 @@ class CentralSystem:
     It is what stands above the chargers (`bridge.ocpp201.above.Above`) where there is no CSMS, and what the bridge goes
     by in the place of a CSMS that is away.
 
-    `id_tags` are the identifiers that may charge, without regard to case; empty means all of them.
+    `id_tags` are the identifiers that may charge, without regard to case; empty means all of them. `known` says what a
+    CSMS said of an idToken of a serial before, None for nothing: that comes first (OCPP 2.0.1 C12).
     `heartbeat_s` is the interval handed out at boot.
     """
 
-    def __init__(self, id_tags: frozenset[str], clock: Callable[[], Now], heartbeat_s: int = 300) -> None:
+    def __init__(
+        self,
+        id_tags: frozenset[str],
+        clock: Callable[[], Now],
+        heartbeat_s: int = 300,
+        known: Callable[[str, Payload], Payload | None] | None = None,
+    ) -> None:
         self._id_tags = frozenset(tag.casefold() for tag in id_tags)
         self._clock = clock
         self._heartbeat_s = heartbeat_s
+        self._known = known
 
     def attach(self, session: Below) -> None:
         """Do nothing: this central system asks nothing of a station."""
@@ -86,7 +94,7 @@ class CentralSystem:
         if action in _REFUSED:
             return {"status": _REFUSED[action]}
         if action in ("Authorize", "TransactionEvent"):
-            return {"idTokenInfo": self._id_token_info(payload["idToken"])} if "idToken" in payload else {}
+            return {"idTokenInfo": self._id_token_info(serial, payload["idToken"])} if "idToken" in payload else {}
         if action == "Heartbeat":
             return {"currentTime": rfc3339(self._clock().utc_ms)}
         if action == "BootNotification":
@@ -94,6 +102,9 @@ class CentralSystem:
             return {"currentTime": now, "interval": self._heartbeat_s, "status": "Accepted"}
         return CallError("NotSupported", f"{action} is not for this central system ({serial})")
 
-    def _id_token_info(self, id_token: dict[str, Any]) -> Payload:
-        known = not self._id_tags or str(id_token["idToken"]).casefold() in self._id_tags
-        return {"status": "Accepted" if known else "Unknown"}
+    def _id_token_info(self, serial: str, id_token: dict[str, Any]) -> Payload:
+        known = None if self._known is None else self._known(serial, id_token)
+        if known is not None:
+            return known
+        is_listed = not self._id_tags or str(id_token["idToken"]).casefold() in self._id_tags
+        return {"status": "Accepted" if is_listed else "Unknown"}

@@ -15,6 +15,7 @@ import structlog
 
 from bridge.core.quantities import Now
 from bridge.ocpp201.above import SLOW, Below, OnAnswer
+from bridge.ocpp201.authorization_cache import AuthorizationCache
 from bridge.ocpp201.dial import NOT_CONNECTED, BackOff, dial, security_event, why_not_connected
 from bridge.ocpp201.letters import NO_CAUSE, TRANSACTION_EVENT, Cause, Delivery, Letter, Outbox
 from bridge.ocpp201.rpc import (
@@ -93,6 +94,7 @@ class Link:
         clock: Callable[[], Now],
         trace: Trace | None = None,
         dialling: asyncio.Semaphore | None = None,
+        cache: AuthorizationCache | None = None,
     ) -> None:
         self.serial = serial
         self._dialling = dialling or asyncio.Semaphore()
@@ -102,6 +104,7 @@ class Link:
         self._outbox = outbox
         self._clock = clock
         self._trace = trace
+        self._cache = cache
         self._loop = asyncio.get_running_loop()
         self._session: Below | None = None
         self._task: asyncio.Task[None] | None = None
@@ -572,7 +575,13 @@ class Link:
         if self._session is None:
             return CallError("GenericError", "the charging station is not connected")
         deferred = Deferred(ANSWER_BELOW_S)
-        self._session.from_above(action, payload, deferred.settle)
+
+        def answered(answer: Payload | CallError) -> None:
+            if self._cache is not None:
+                self._cache.asked(self.serial, action, payload, answer)
+            deferred.settle(answer)
+
+        self._session.from_above(action, payload, answered)
         return deferred
 
     def _note_triggered(self, action: str, payload: Payload) -> None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Final
 
 from bridge.core.quantities import Now
 from bridge.ocpp201.above import Below, OnAnswer
+from bridge.ocpp201.authorization_cache import AuthorizationCache
 from bridge.ocpp201.letters import TRANSACTION_EVENT, Outbox
 from bridge.ocpp201.link import Link, Registration
-from bridge.ocpp201.rpc import NOT_SENT, Payload
+from bridge.ocpp201.rpc import NOT_SENT, Outcome, Payload
 from bridge.ocpp201.trace import Trace
 from bridge.settings import ChargerEntry, Csms
 
@@ -37,6 +39,7 @@ class Upstream:
     """What stands above the chargers where there is a CSMS (`bridge.ocpp201.above.Above`).
 
     The connection of a serial is open while its charger is connected or letters of it wait. Heartbeats are its own.
+    `cache` is shown what the CSMS says of idTokens.
     """
 
     def __init__(
@@ -46,12 +49,14 @@ class Upstream:
         outbox: Outbox,
         clock: Callable[[], Now],
         trace: Trace | None = None,
+        cache: AuthorizationCache | None = None,
     ) -> None:
         self._csms = csms
         self._chargers = chargers
         self._outbox = outbox
         self._clock = clock
         self._trace = trace
+        self._cache = cache
         self._links: dict[str, Link] = {}
         self._dialling = asyncio.Semaphore(MAX_DIALLING)
 
@@ -69,7 +74,7 @@ class Upstream:
         if serial not in self._links:
             entry = self._chargers.get(serial)
             self._links[serial] = Link(
-                serial, entry, self._csms, self._outbox, self._clock, self._trace, self._dialling
+                serial, entry, self._csms, self._outbox, self._clock, self._trace, self._dialling, self._cache
             )
         return self._links[serial]
 
@@ -91,6 +96,8 @@ class Upstream:
     ) -> None:
         """Hand a request on: letters into the outbox, boots into their procedure, all else at once or not at all."""
         link = self.link(serial)
+        if self._cache is not None and "idToken" in payload:
+            on_answer = partial(self._learn, self._cache, serial, action, payload, on_answer)
         if action in KEPT:
             link.keep(action, payload, on_answer, on_kept)
             return
@@ -102,6 +109,17 @@ class Upstream:
             link.boot(payload, on_answer)
         else:
             link.send(action, payload, on_answer)
+
+    @staticmethod
+    def _learn(
+        cache: AuthorizationCache, serial: str, action: str, payload: Payload, then: OnAnswer, outcome: Outcome
+    ) -> None:
+        cache.answered(serial, action, payload, outcome)
+        then(outcome)
+
+    def known(self, serial: str, id_token: Payload) -> Payload | None:
+        """What the CSMS last said of an idToken (idTokenInfo), None if nothing."""
+        return None if self._cache is None else self._cache.id_token_info(serial, id_token)
 
     def resent(self, serial: str) -> None:
         """Note that dead letters of a serial wait again."""

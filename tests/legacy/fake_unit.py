@@ -75,8 +75,8 @@ def valid_response(action: str, payload: Payload) -> Payload:
 class StrictCentralSystem(CentralSystem):
     """The embedded central system, which notes what it was sent and refuses to be sent anything invalid."""
 
-    def __init__(self, clock: Callable[[], Now], id_tags: frozenset[str] = frozenset()) -> None:
-        super().__init__(id_tags, clock)
+    def __init__(self, clock: Callable[[], Now], id_tags: frozenset[str] = frozenset(), **options: Any) -> None:
+        super().__init__(id_tags, clock, **options)
         self.received: list[Call] = []
         self.refuse: str | None = None
 

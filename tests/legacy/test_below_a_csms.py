@@ -14,13 +14,14 @@ from bridge.core.messages import ChargerBooted, MeterSampled
 from bridge.lab.csms import Csms as LabCsms
 from bridge.legacy.transactions import Transactions
 from bridge.legacy.unit import Unit
+from bridge.ocpp201.authorization_cache import AuthorizationCache
 from bridge.ocpp201.upstream import Upstream
 from bridge.settings import ChargerEntry, Csms
 from bridge.store.database import Database
 from bridge.store.group_commit import GroupCommit
 from bridge.store.outbox import Outbox
 from bridge.store.shelf import Shelf
-from tests.legacy.fake_unit import SERIAL, Bench, s4_entry, until
+from tests.legacy.fake_unit import SERIAL, Bench, StrictCentralSystem, s4_entry, until
 
 NOW = "2026-09-01T10:00:00Z"
 TAG = "04A1B2C3"
@@ -47,7 +48,9 @@ class Chain(Bench):
             retry_random_range_s=0.01,
             message_timeout_s=5.0,
         )
-        self.upstream = Upstream(settings, {SERIAL: self.entry}, self.outbox, self.clock)
+        cache = AuthorizationCache(Shelf(self.database, group), self.clock)
+        self.upstream = Upstream(settings, {SERIAL: self.entry}, self.outbox, self.clock, cache=cache)
+        self.central_system = StrictCentralSystem(self.clock, known=self.upstream.known)
 
     def _unit(self, websocket: Any, entry: ChargerEntry) -> Unit:
         unit = Unit(
@@ -141,6 +144,20 @@ def _slowly(answer: Any) -> Any:
         return await answer(*arguments)
 
     return slow
+
+
+async def test_c12_with_the_csms_away_a_driver_is_who_it_last_said_he_is(tmp_path: Path) -> None:
+    async with chain(tmp_path) as made, made.unit() as unit:
+        unit.obey()
+        await unit.call("BootNotification", BOOT)
+        await made.accepted()
+        made.csms.refused_tags.add(TAG)
+        assert (await unit.call("Authorize", {"idTag": TAG}))["idTagInfo"]["status"] == "Invalid"
+        assert (await unit.call("Authorize", {"idTag": "OTHER"}))["idTagInfo"]["status"] == "Accepted"
+        await made.away()
+        assert (await unit.call("Authorize", {"idTag": TAG}))["idTagInfo"]["status"] == "Invalid"
+        assert (await unit.call("Authorize", {"idTag": "OTHER"}))["idTagInfo"]["status"] == "Accepted"
+        assert (await unit.call("Authorize", {"idTag": "NEVER SEEN"}))["idTagInfo"]["status"] == "Accepted"
 
 
 async def test_with_the_csms_away_the_unit_goes_on_and_all_of_it_arrives_later(tmp_path: Path) -> None:
