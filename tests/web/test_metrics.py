@@ -29,9 +29,15 @@ class Watched(Bench):
             self.figures.observe(event, now, self.tell(event), self.site)
 
     def page(self) -> dict[str, Metric]:
-        gauges = Gauges(lambda: self.site, lambda: True, lambda: [("gridlimit_dead_letters", "Dead.", 2.0)])
-        text = "".join(exposition(self.figures, gauges))
+        text = "".join(exposition(self.figures, gauges_of(self)))
         return {family.name: family for family in text_string_to_metric_families(text)}
+
+
+def gauges_of(bench: Bench) -> Gauges:
+    """The site of the bench, beside it a CSMS that does not take two letters."""
+    outbox = [("gridlimit_outbox_letters", 3.0), ("gridlimit_outbox_oldest_seconds", 60.0)]
+    outbox += [("gridlimit_dead_letters", 2.0), ("gridlimit_outbox_dropped_total", 0.0)]
+    return Gauges(lambda: bench.site, lambda: True, lambda: [(name, "About.", value) for name, value in outbox])
 
 
 def value(page: dict[str, Metric], family: str, sample: str = "", **labels: str) -> float:
