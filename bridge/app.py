@@ -47,6 +47,7 @@ from bridge.legacy.transactions import Transactions
 from bridge.legacy.unit import Unit
 from bridge.ocpp201.authorization_cache import AuthorizationCache
 from bridge.ocpp201.central_system import CentralSystem
+from bridge.ocpp201.charging_profile import Grants
 from bridge.ocpp201.deadlines import Deadlines
 from bridge.ocpp201.evse_sum import EvseSum
 from bridge.ocpp201.grid_limit import SiteLimit
@@ -214,6 +215,7 @@ class App:
             "deadlines": Deadlines(asyncio.get_running_loop()),
         }
         submit = self.engine.submit
+        grants = Grants()
         kept: dict[str, SmartCharging] = {}  # through all sessions of a charger
 
         def smart_charging(entry: ChargerEntry) -> SmartCharging:
@@ -224,7 +226,7 @@ class App:
             return kept[entry.serial]
 
         def station(websocket: Any, entry: ChargerEntry) -> Station:
-            of_station = above | {"smart_charging": smart_charging(entry)}
+            of_station = above | {"smart_charging": smart_charging(entry), "grants": grants}
             of_station["observe"] = self.trace.observer(entry.serial, UNIT)
             made = Station(websocket, entry, central, submit, system_clock, **of_station)
             self._meters[entry.serial] = made.meter

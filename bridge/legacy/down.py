@@ -6,11 +6,12 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from decimal import ROUND_FLOOR, Decimal
+from functools import cache, lru_cache
 from typing import Any, Final, NamedTuple
 
 from bridge.core.quantities import Watts
 from bridge.legacy.dialects import Dialect, parse_number
-from bridge.ocpp201.rpc import CallError, NoAnswer, Outcome, Payload
+from bridge.ocpp201.rpc import CallError, NoAnswer, Outcome, Payload, Written
 from bridge.settings import LimitCommand, Sampling
 
 NOMINAL_VOLTAGE_V: Final = 230
@@ -20,6 +21,7 @@ RETRY_BOOT_S: Final = 300
 LIMIT_PROFILE_ID: Final = 104_001
 EARLIEST: Final = "2020-01-01T00:00:00.000Z"  # a start in the past holds at once, whatever the unit's clock says
 MAX_INFO: Final = 512
+KNOWN_LIMITS: Final = 1_024
 
 
 class Call(NamedTuple):
@@ -74,6 +76,41 @@ def limit_read_back(command: LimitCommand, phases: int, answer: Payload) -> Watt
     else:
         said = parse_number(configuration(answer).get((command.key or "").casefold()))
     return None if said is None or said < 0 else _watts_up(said * _unit_w(command, phases))
+
+
+class LimitWords:
+    """The limit command of one make for all its units: the same limit is put into words, and read back, once."""
+
+    def __init__(self, command: LimitCommand, phases: int) -> None:
+        self._command = command
+        self._phases = phases
+        self.order = lru_cache(maxsize=KNOWN_LIMITS)(self._order)
+        self._read_back = lru_cache(maxsize=KNOWN_LIMITS)(self._read_text)
+
+    def read_back(self, answer: Payload) -> Watts | None:
+        """`limit_read_back`."""
+        if isinstance(answer, Written):
+            return self._read_back(answer.text)
+        return limit_read_back(self._command, self._phases, answer)
+
+    def _order(self, limit_w: Watts) -> LimitOrder:
+        """`limit_order`."""
+        order = limit_order(self._command, self._phases, limit_w)
+        asked = order.read_back
+        return LimitOrder(_written(order.write), order.limit_w, None if asked is None else _written(asked))
+
+    def _read_text(self, text: bytes) -> Watts | None:
+        return limit_read_back(self._command, self._phases, json.loads(text))
+
+
+@cache
+def limit_words(command: LimitCommand, phases: int) -> LimitWords:
+    """The one object for all units of a make."""
+    return LimitWords(command, phases)
+
+
+def _written(call: Call) -> Call:
+    return Call(call.action, Written(call.payload))
 
 
 def _max_profile(command: LimitCommand, phases: int, value: Decimal) -> Call:

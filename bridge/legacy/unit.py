@@ -94,6 +94,7 @@ class Unit:
     ) -> None:
         self.serial = entry.serial
         self._entry = entry
+        self._limit_words = down.limit_words(entry.profile.limit, entry.profile.phases)
         self._hello_version: str = getattr(websocket, "hello_version", None) or ""
         self._central_system = central_system
         self._above: Above = above or central_system
@@ -183,7 +184,7 @@ class Unit:
             call = down.Call("ChangeAvailability", {"connectorId": 0, "type": "Inoperative"})
             self._order = self._rpc.post(*call, partial(self._stopped, effect), urgent=True)
             return
-        order = down.limit_order(self._entry.profile.limit, self._entry.profile.phases, effect.limit_w)
+        order = self._limit_words.order(effect.limit_w)
         self._order = self._rpc.post(*order.write, partial(self._limit_written, effect, order), urgent=True)
 
     def _stopped(self, effect: SetLimit, outcome: Outcome) -> None:
@@ -216,7 +217,7 @@ class Unit:
             return
         held_w = None
         if not isinstance(outcome, CallError):
-            held_w = down.limit_read_back(self._entry.profile.limit, self._entry.profile.phases, outcome)
+            held_w = self._limit_words.read_back(outcome)
         answer = Answer.ACCEPTED if held_w == order.limit_w else Answer.REFUSED
         self._limit_answered(effect, answer, outcome, held_w)
 

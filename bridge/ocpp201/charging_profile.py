@@ -6,7 +6,7 @@ import math
 from typing import Any, Final, Literal, TypeAlias
 
 from bridge.core.quantities import Millis, Watts
-from bridge.ocpp201.rpc import Payload
+from bridge.ocpp201.rpc import Payload, Written
 from bridge.ocpp201.timestamps import rfc3339
 
 RateUnit: TypeAlias = Literal["W", "A"]
@@ -17,6 +17,7 @@ GRANT_PROFILE_ID: Final = 104_001
 FLOOR_STACK_LEVEL: Final = 0
 GRANT_STACK_LEVEL: Final = 1
 
+SAME_MOMENT_MS: Final = 250
 NOMINAL_VOLTAGE_V: Final = 230  # K01.FR.50 converts at the nominal line to neutral voltage
 NO_LIMIT_W: Final = 1_000_000_000  # whatever a station says beyond is no limit at all
 MINIMUM_CURRENT_A: Final = 6  # below it a control pilot has no meaning (IEC 61851-1)
@@ -39,6 +40,46 @@ def grant_profile(
     """
     period = _period(limit_w, unit, step, phases)
     return _request(GRANT_PROFILE_ID, GRANT_STACK_LEVEL, period, unit, start_utc_ms, schedule_id, valid_to_utc_ms)
+
+
+class Grants:
+    """The requests of `grant_profile`; stations told the same within a moment are told it in the same words.
+
+    The words are those of the first of them: its schedule id, and validTo earlier by that moment at most.
+    """
+
+    def __init__(self) -> None:
+        self._formed: dict[tuple[object, ...], Written] = {}
+        self._formed_utc_ms: Millis = 0
+
+    def form(
+        self,
+        limit_w: Watts,
+        now_utc_ms: Millis,
+        schedule_id: int,
+        unit: RateUnit,
+        step: int,
+        phases: int,
+        valid_ms: Millis | None,
+    ) -> Written:
+        """Form the request for a limit that holds from now on, for `valid_ms`."""
+        if not 0 <= now_utc_ms - self._formed_utc_ms <= SAME_MOMENT_MS:
+            self._formed.clear()
+            self._formed_utc_ms = now_utc_ms
+        key = limit_w, unit, step, phases, valid_ms
+        formed = self._formed.get(key)
+        if formed is None:
+            request = grant_profile(
+                limit_w,
+                self._formed_utc_ms,
+                schedule_id=schedule_id,
+                unit=unit,
+                step=step,
+                phases=phases,
+                valid_to_utc_ms=None if valid_ms is None else self._formed_utc_ms + valid_ms,
+            )
+            formed = self._formed[key] = Written(request)
+        return formed
 
 
 def floor_profile(

@@ -69,19 +69,22 @@ class GridLimit:
     _schedule_id: int = 0
 
     def granted(self, grant_w: Watts, wish_w: Watts | None, source: Source, utc_ms: Millis) -> Notice:
-        """Take up an acknowledged grant and say what is due; `wish_w` is what the CSMS itself allows.
+        """Take up an acknowledged grant and say what is due; `wish_w` is what the CSMS itself allows."""
+        self.take_up(grant_w, wish_w, source)
+        return self._due(utc_ms)
+
+    def take_up(self, grant_w: Watts, wish_w: Watts | None, source: Source) -> None:
+        """Take up an acknowledged grant where nobody is told.
 
         A charger that may draw all it can, or all its CSMS allows, is not limited by the grid.
         """
-        free_w = self.maximum_w if wish_w is None else min(self.maximum_w, wish_w)
-        if grant_w >= free_w:
+        if grant_w >= (self.maximum_w if wish_w is None else min(self.maximum_w, wish_w)):
             self.now = None
-            return self._due(utc_ms)
+            return
         before = self.now
         less = before is None or grant_w < before.limit_w
         critical = source in _GRID_CRITICAL and (less or (before is not None and before.critical))
         self.now = External(grant_w, _LIMIT_SOURCE.get(source, "SO"), critical)
-        return self._due(utc_ms)
 
     def not_told(self) -> None:
         """Note that a request of the last notice never arrived; `again` has what is due."""

@@ -10,6 +10,7 @@ from bridge.core.messages import Event, SetLimit, WishChanged
 from bridge.core.plan import Way
 from bridge.core.quantities import Now, Watts
 from bridge.ocpp201.above import Above, Reply
+from bridge.ocpp201.central_system import CentralSystem
 from bridge.ocpp201.grid_limit import GridLimit, Notice, SiteLimit
 from bridge.ocpp201.profile_engine import ChargingProfiles, Shelf
 from bridge.ocpp201.profile_rules import Abilities
@@ -36,8 +37,8 @@ class SmartCharging:
     """One charger's charging profiles and grid limit; lives as long as the service, through all its sessions.
 
     Submits WishChanged whenever what the CSMS allows has changed, by its message or by time. Tells the CSMS of the grid
-    limit (K11–K13), again where it did not arrive. No request of the CSMS raises anything: the wish is a cap.
-    `way` is how the charger was last told its limit.
+    limit (K11–K13), again where it did not arrive; without a CSMS nobody is told. No request of the CSMS raises
+    anything: the wish is a cap. `way` is how the charger was last told its limit.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class SmartCharging:
         self._clock = clock
         self._above: Above | None = None
         self._session: object = None
+        self._is_told = True
         self._rate_changed: Callable[[], None] = _nothing
         # A wish the core kept from before may have ended since: where there ever was one, it is said anew.
         self._said = not self.profiles.was_kept
@@ -71,6 +73,7 @@ class SmartCharging:
     def open(self, session: object, above: Above, rate_changed: Callable[[], None] | None = None) -> None:
         """Begin a session: requests go to `above`; `rate_changed` is told of each new rate (ChargingRateChanged)."""
         self._session, self._above, self._rate_changed = session, above, rate_changed or _nothing
+        self._is_told = type(above) is not CentralSystem  # the embedded one makes nothing of it
         self.follow()
 
     def close(self, session: object) -> None:
@@ -151,7 +154,9 @@ class SmartCharging:
         self._look(self._wish_w)
 
     def _look(self, wish_w: Watts | None) -> None:
-        if self._grant_w is not None:
+        if self._grant_w is not None and not self._is_told:
+            self.grid.take_up(self._grant_w, wish_w, self._site_limit.source)
+        elif self._grant_w is not None:
             utc_ms = self._clock().utc_ms
             self._tell(self.grid.granted(self._grant_w, wish_w, self._site_limit.source, utc_ms))
 

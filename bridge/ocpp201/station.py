@@ -81,9 +81,11 @@ class Station:
         stop_refused: bool = True,
         observe: Observer | None = None,
         deadlines: Deadlines | None = None,
+        grants: charging_profile.Grants | None = None,
     ) -> None:
         self.serial = entry.serial
         self._entry = entry
+        self._grants = grants or charging_profile.Grants()
         self._unit: charging_profile.RateUnit = "A" if entry.profile.limit.unit == "A" else "W"
         self._central_system = central_system
         self._above: Above = above or central_system
@@ -178,14 +180,14 @@ class Station:
         now, unit = self._clock(), self._unit
         if effect.way is Way.OTHER_UNIT:
             unit = "W" if unit == "A" else "A"
-        request = charging_profile.grant_profile(
+        request = self._grants.form(
             effect.limit_w,
             now.utc_ms,
-            schedule_id=effect.order % _SCHEDULE_IDS + 1,
-            unit=unit,
-            step=self._entry.profile.limit.step if unit == self._unit else 1,
-            phases=self._entry.profile.phases,
-            valid_to_utc_ms=None if effect.valid_ms is None else now.utc_ms + effect.valid_ms,
+            effect.order % _SCHEDULE_IDS + 1,
+            unit,
+            self._entry.profile.limit.step if unit == self._unit else 1,
+            self._entry.profile.phases,
+            effect.valid_ms,
         )
         if effect.way is not Way.PER_TRANSACTION:
             return request

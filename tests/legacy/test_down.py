@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from bridge.legacy import down
 from bridge.legacy.dialects import OCPP15, DialectSchemas, problem
 from bridge.legacy.ocpp16 import OCPP16
+from bridge.ocpp201.rpc import Written
 from bridge.settings import LimitCommand
 
 WATTS = LimitCommand(method="change_configuration", key="MaxChargingPowerW", unit="W", read_back=True)
@@ -50,6 +51,19 @@ def test_a_limit_is_written_in_the_unit_of_the_make_and_rounded_down(
     order = down.limit_order(command, phases, limit_w)
     assert order.write == ("ChangeConfiguration", {"key": command.key, "value": value})
     assert order.limit_w == really_w
+
+
+@pytest.mark.parametrize("command", [WATTS, KILOWATTS, AMPERES])
+def test_all_units_of_a_make_are_told_and_asked_in_the_same_words(command: LimitCommand) -> None:
+    words = down.limit_words(command, 3)
+    assert words is down.limit_words(command.model_copy(), 3)
+    order = words.order(11_000)
+    assert order == down.limit_order(command, 3, 11_000)
+    assert words.order(11_000) is order
+    assert isinstance(order.write.payload, Written)
+    value = {command.key: order.write.payload["value"]}
+    answer = {"configurationKey": [{"key": key, "readonly": False, "value": said} for key, said in value.items()]}
+    assert words.read_back(answer) == words.read_back(Written(answer)) == order.limit_w
 
 
 @given(

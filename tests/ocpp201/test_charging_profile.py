@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from bridge.ocpp201.charging_profile import (
     NOMINAL_VOLTAGE_V,
+    Grants,
     composite_limit_w,
     composite_request,
     floor_profile,
@@ -120,3 +121,24 @@ def test_the_composite_schedule_is_read_as_the_highest_power_it_allows(
 def test_the_composite_schedule_is_asked_for_the_whole_station() -> None:
     assert Schemas201().problem_in_request("GetCompositeSchedule", composite_request()) is None
     assert composite_request()["evseId"] == 0
+
+
+def test_stations_told_the_same_in_one_moment_are_told_it_in_the_same_words() -> None:
+    grants = Grants()
+    first = grants.form(20_000, START_UTC_MS, 7, "W", 1, 3, 60_000)
+    assert first == grant_profile(20_000, START_UTC_MS, schedule_id=7, valid_to_utc_ms=START_UTC_MS + 60_000)
+    assert grants.form(20_000, START_UTC_MS + 250, 8, "W", 1, 3, 60_000) is first
+
+
+def test_another_limit_unit_lease_or_moment_has_words_of_its_own() -> None:
+    grants = Grants()
+    told = [
+        grants.form(20_000, START_UTC_MS, 1, "W", 1, 3, None),
+        grants.form(20_001, START_UTC_MS, 2, "W", 1, 3, None),
+        grants.form(20_000, START_UTC_MS, 3, "A", 1, 3, None),
+        grants.form(20_000, START_UTC_MS, 4, "W", 1, 3, 60_000),
+        grants.form(20_000, START_UTC_MS + 251, 5, "W", 1, 3, None),
+        grants.form(20_000, START_UTC_MS - 1, 6, "W", 1, 3, None),
+    ]
+    assert len({each.text for each in told}) == len(told)
+    assert [each["chargingProfile"]["chargingSchedule"][0]["id"] for each in told] == [1, 2, 3, 4, 5, 6]
