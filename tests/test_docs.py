@@ -20,7 +20,10 @@ PATIENCE_S = 90
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("GRIDLIMIT_")} | {
     "PYTHONPATH": str(ROOT)
 }
-SOONER = {f"GRIDLIMIT_{name}__PORT": "0" for name in ("IEC104", "OCPP", "HTTP")} | {"GRIDLIMIT_FALLBACK__HOLD_S": "1"}
+SOONER = {f"GRIDLIMIT_{name}__PORT": "0" for name in ("IEC104", "OCPP", "HTTP")} | {
+    "GRIDLIMIT_HTTP__DASHBOARD_PORT": "null",
+    "GRIDLIMIT_FALLBACK__HOLD_S": "1",
+}
 BY_HAND = ("git ", "cd ", "make ", ". ")  # what installs: walked through from a fresh clone, not here
 
 

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import socket
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
-import uvicorn
 from fastapi import Body, FastAPI, HTTPException
 
 from bridge.lab.charger import Action, Behaviour, SimulatedCharger
+from bridge.lab.http_server import HttpServer
 
-STARTUP_TIMEOUT_S = 10.0
 MAX_DEMAND_W = 1_000_000
 
 
@@ -31,54 +27,18 @@ class Order:
     action: Action | None = None
 
 
-class _Server(uvicorn.Server):
-    """Uvicorn inside a loop that is not its own: signals stay with whoever runs the loop."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.listening = asyncio.Event()
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self.listening.set()
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Generator[None]:
-        yield
-
-
-class ControlApi:
+class ControlApi(HttpServer):
     """Serves GET /chargers (a list of `charger.View`) and POST /chargers/{serial} (an `Order`, answers the view).
 
     An unknown serial is 404, an order that makes no sense 422. Port 0 takes a free one; `port` is the bound one.
     """
 
     def __init__(self, chargers: Sequence[SimulatedCharger], host: str = "127.0.0.1", port: int = 0) -> None:
-        self.host = host
-        self.port = port
         self._chargers = {charger.serial: charger for charger in chargers}
         app = FastAPI(title="Simulated chargers", docs_url=None, redoc_url=None)
         app.get("/chargers")(self._list)
         app.post("/chargers/{serial}")(self._order)
-        self._server = _Server(uvicorn.Config(app, log_level="warning", access_log=False, lifespan="off"))
-        self._serving: asyncio.Task[None] | None = None
-
-    async def open(self) -> None:
-        """Listen; OSError if the port is taken."""
-        listening = socket.create_server((self.host, self.port), backlog=64)
-        listening.setblocking(False)
-        self.port = listening.getsockname()[1]
-        self._serving = asyncio.create_task(self._server.serve(sockets=[listening]))
-        async with asyncio.timeout(STARTUP_TIMEOUT_S):
-            await self._server.listening.wait()
-
-    async def close(self) -> None:
-        """Stop listening and end what is open."""
-        if self._serving is not None:
-            self._server.should_exit = True
-            self._server.force_exit = True
-            await self._serving
-            self._serving = None
+        super().__init__(app, host, port)
 
     async def _list(self) -> list[dict[str, Any]]:
         return [charger.view() for charger in self._chargers.values()]

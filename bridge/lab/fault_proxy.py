@@ -30,6 +30,15 @@ class Direction(Enum):
         return self in (Direction.BOTH, one_way)
 
 
+@unique
+class Fault(Enum):
+    """What is wrong with a whole line, both ways."""
+
+    NONE = "none"
+    CUT = "cut"
+    SILENT = "silent"
+
+
 class FaultProxy:
     """Forwards TCP connections to a target, unless told otherwise.
 
@@ -73,6 +82,21 @@ class FaultProxy:
             for writer in writers:
                 writer.close()
         await asyncio.gather(*(link for link, _ in links), return_exceptions=True)
+
+    @property
+    def fault(self) -> Fault:
+        """What is wrong with the line as a whole."""
+        if self._is_cut:
+            return Fault.CUT
+        return Fault.SILENT if self._silent is Direction.BOTH else Fault.NONE
+
+    def bring(self, fault: Fault) -> None:
+        """Bring this fault about and heal every other."""
+        self.restore()
+        if fault is Fault.CUT:
+            self.cut()
+        elif fault is Fault.SILENT:
+            self.silence()
 
     def cut(self) -> None:
         """Reset all connections and keep resetting new ones."""

@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from bridge.lab.control_centre import Answer, ControlCentre, ControlCentreError
-from bridge.lab.fault_proxy import FaultProxy
+from bridge.lab.fault_proxy import Fault, FaultProxy
 from bridge.lab.http_client import HttpError, fetch
 from bridge.lab.judgement import Judgement, Observed, Reading, Verdict, judge
+from bridge.lab.replicas import addresses
 from bridge.lab.scenario_file import CHARGER_ORDERS, Action, Expectation, Pace, Run, Scenario, SetUp, Step
 from bridge.lab.telegrams import Telegram, TypeId
 
@@ -48,13 +49,15 @@ class Target:
     """The bridge to play against: its outstation, and the control APIs of its simulated chargers if there are any.
 
     Charger n of a scenario is the nth of them all, in the order in which the APIs are named. `bridge` is there only
-    where the player may kill it, and where it was configured as the scenario says.
+    where the player may kill it, and where it was configured as the scenario says. With `proxy_url` the line is broken
+    by a fault proxy that stands there, whose control API that is; otherwise by one of the player's own.
     """
 
     host: str
     port: int
     chargers_urls: tuple[str, ...] = ()
     common_address: int = 1
+    proxy_url: str | None = None
     pace: Pace = field(default_factory=Pace)
     bridge: OwnBridge | None = None
 
@@ -89,6 +92,7 @@ class Player:
         self._target = target
         self._tell = tell
         self._proxy = FaultProxy(target.host, target.port)
+        self._apis: list[list[str]] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._killed = False
 
@@ -210,10 +214,10 @@ class Player:
                 self._tell("  control centre interrogates")
                 await self.centre.interrogate()
             case Action.BREAK_LINK:
-                self._break_link(run)
+                await self._break_link(run)
             case Action.RESTORE_LINK:
                 self._tell("  the link works again")
-                self._restore_link()
+                await self._restore_link()
                 with contextlib.suppress(ControlCentreError):  # whether it came up is for the scenario to judge
                     await self.centre.wait_for_link(LINK_S / 2)
             case Action.CHARGER_WANTS:
@@ -256,7 +260,8 @@ class Player:
 
     async def _put_right(self, scenario: Scenario) -> None:
         """Let the next scenario begin with a link, a bridge and chargers that work."""
-        self._restore_link()
+        with contextlib.suppress(HttpError):
+            await self._restore_link()
         if self._killed:
             with contextlib.suppress(SetUpError):  # the next set-up says what is missing
                 await self._start_bridge()
@@ -265,19 +270,22 @@ class Player:
                 for url, _ in await self._chargers():
                     await fetch(url, {"behaviour": "obeys", "action": "return"})
 
-    def _break_link(self, run: Run) -> None:
+    async def _break_link(self, run: Run) -> None:
         self._tell(f"  {run.value or Run.DROP.value}")
         self._observed.link_broken = True
         if not self._observed.from_units:
             self._observed.readings.clear()
-        if run is Run.SILENCE:
-            self._proxy.silence()
-        else:
-            self._proxy.cut()
+        await self._bring(Fault.SILENT if run is Run.SILENCE else Fault.CUT)
 
-    def _restore_link(self) -> None:
-        self._proxy.restore()
+    async def _restore_link(self) -> None:
+        await self._bring(Fault.NONE)
         self._observed.link_broken = False
+
+    async def _bring(self, fault: Fault) -> None:
+        if self._target.proxy_url is None:
+            self._proxy.bring(fault)
+        else:
+            await fetch(f"{self._target.proxy_url}/fault", {"fault": fault.value})
 
     async def _everyone_wants(self, demand_w: float) -> None:
         if not self._target.chargers_urls:
@@ -301,11 +309,15 @@ class Player:
 
     async def _chargers(self) -> list[tuple[str, dict[str, Any]]]:
         """The URL and the view of every simulated charger."""
-        return [
-            (f"{url}/chargers/{view['serial']}", view)
-            for url in self._target.chargers_urls
-            for view in await fetch(f"{url}/chargers")
-        ]
+        if not self._apis:
+            self._apis = [await addresses(url) for url in self._target.chargers_urls]
+        found = []
+        for replicas in self._apis:
+            views = [(url, view) for url in replicas for view in await fetch(f"{url}/chargers")]
+            if len(replicas) > 1:
+                views.sort(key=lambda one: str(one[1]["serial"]))
+            found += [(f"{url}/chargers/{view['serial']}", view) for url, view in views]
+        return found
 
     async def _order(self, url: str, demand_w: float) -> None:
         await fetch(url, {"demand_w": round(demand_w), "charging": True})

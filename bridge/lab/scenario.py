@@ -53,7 +53,10 @@ def play(
     ] = None,
     chargers_url: Annotated[
         list[str] | None,
-        typer.Option(help="Control API of simulated chargers of the target, repeatable; without one you are asked."),
+        typer.Option(help="Control API of the target's simulated chargers, repeatable; without one you are asked."),
+    ] = None,
+    proxy_url: Annotated[
+        str | None, typer.Option(help="Control API of a fault proxy before the target, which then breaks the link.")
     ] = None,
     minute_s: Annotated[
         float, typer.Option(help="How long a minute lasts with --target: a fifth of the target's hold_s.", min=0.01)
@@ -66,7 +69,9 @@ def play(
     """Play scenarios, print what was measured, and exit 1 if any of them fails."""
     try:
         scenarios = load_all(path, frozenset(only or ()))
-        elsewhere = None if target is None else _target(target, chargers_url or (), Pace(minute_s, silence_s))
+        elsewhere = (
+            None if target is None else _target(target, chargers_url or (), proxy_url, Pace(minute_s, silence_s))
+        )
         pace = elsewhere.pace if elsewhere is not None else REAL_TIME if real_time else SHORTENED
         results = asyncio.run(_play(scenarios, elsewhere, pace, stack.value))
     except (ScenarioError, ControlCentreError, WorldError) as error:
@@ -123,8 +128,9 @@ async def _play(scenarios: Sequence[Scenario], elsewhere: Target | None, pace: P
     return results
 
 
-def _target(text: str, chargers_urls: Sequence[str], pace: Pace) -> Target:
+def _target(text: str, chargers_urls: Sequence[str], proxy_url: str | None, pace: Pace) -> Target:
     host, _, port = text.rpartition(":")
     if not host or not port.isdecimal():
         raise ScenarioError(f"--target {text}: write HOST:PORT, such as 192.0.2.7:2404")
-    return Target(host, int(port), tuple(url.rstrip("/") for url in chargers_urls), pace=pace)
+    urls = tuple(url.rstrip("/") for url in chargers_urls)
+    return Target(host, int(port), urls, proxy_url=proxy_url and proxy_url.rstrip("/"), pace=pace)

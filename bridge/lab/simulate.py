@@ -15,10 +15,13 @@ from typing import Annotated, Any
 
 import typer
 
+from bridge.lab import replicas
 from bridge.lab.charger import SimulatedCharger
 from bridge.lab.control_api import ControlApi
 from bridge.lab.csms import Csms
+from bridge.lab.fault_proxy import FaultProxy
 from bridge.lab.power_path import PowerPath
+from bridge.lab.proxy_api import ProxyApi
 from bridge.lab.series4 import MeterForm, Series4Unit
 from bridge.lab.station201 import Station201
 
@@ -144,6 +147,20 @@ async def run_csms(
         await csms.close()
 
 
+async def run_proxy(target: tuple[str, int], host: str, port: int, control: Control) -> None:
+    """Run a fault proxy until cancelled, and its control API."""
+    proxy = FaultProxy(*target, host, port)
+    api = ProxyApi(proxy, control.host, control.port or 0)
+    await proxy.open()
+    await api.open()
+    log.info("proxy at %s:%s to %s:%s, control at http://%s:%s/fault", host, proxy.port, *target, api.host, api.port)
+    try:
+        await asyncio.Event().wait()
+    finally:
+        await api.close()
+        await proxy.close()
+
+
 async def run_chargers(chargers: Sequence[SimulatedCharger], vehicle: Vehicle, control: Control) -> None:
     """Run any simulated chargers until cancelled, with their control API, a status line for each every ten seconds."""
     api = None if control.port is None else ControlApi(chargers, control.host, control.port)
@@ -208,6 +225,13 @@ def _run(simulation: Coroutine[Any, Any, None]) -> None:
         raise typer.Exit(1) from None
 
 
+def _replica() -> int:
+    try:
+        return replicas.own_number()
+    except replicas.ReplicaError as problem:
+        raise typer.BadParameter(str(problem), param_hint="--replica") from None
+
+
 def _serials(first: str, count: int) -> list[str]:
     try:
         return serials(first, count)
@@ -227,6 +251,9 @@ def units(
     url: Annotated[str, typer.Option(help="Where the units connect to; nothing in the path.")] = "ws://127.0.0.1:9000/",
     count: Annotated[int, typer.Option(min=1, max=MAX_CHARGERS)] = 3,
     first_serial: Annotated[str, typer.Option(help="Serial of the first; the others count on.")] = "S4-0001",
+    replica: Annotated[
+        bool, typer.Option(help="One of several containers: its number in compose says from which serial it counts on.")
+    ] = False,
     demand_w: DemandOption = 22_000,
     charging: ChargingOption = True,
     reaction_s: ReactionOption = 1.0,
@@ -238,7 +265,7 @@ def units(
     """Run Series 4 units that say their serial before the handshake and speak 1.5 in JSON."""
     vehicle = Vehicle(demand_w, charging, reaction_s)
     control = Control(control_host, control_port)
-    unit_serials = _serials(first_serial, count)
+    unit_serials = _serials(first_serial, count if not replica else count * _replica())[-count:]
     _run(
         run_units(
             url, unit_serials, vehicle=vehicle, control=control, meter_form=meter_form, subprotocol=subprotocol or None
@@ -271,6 +298,21 @@ def station(
         raise typer.BadParameter("wss needs --ca: who signs the certificate of the bridge")
     tls = None if ca is None else station_tls(ca, certificate, key)
     _run(run_station(url, identities, vehicle=vehicle, control=control, password=password, tls=tls))
+
+
+@simulate_app.command("proxy")
+def proxy_command(
+    target: Annotated[str, typer.Option(help="HOST:PORT where connections go to.")] = "127.0.0.1:2404",
+    host: Annotated[str, typer.Option()] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535)] = 12404,
+    control_host: ControlHostOption = "127.0.0.1",
+    control_port: ControlPortOption = 0,
+) -> None:
+    """Run a TCP proxy whose line is cut, silenced and healed over HTTP."""
+    name, _, number = target.rpartition(":")
+    if not name or not number.isdecimal():
+        raise typer.BadParameter(f"--target {target}: write HOST:PORT, such as bridge:2404")
+    _run(run_proxy((name, int(number)), host, port, Control(control_host, control_port)))
 
 
 @simulate_app.command("csms")
