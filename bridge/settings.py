@@ -324,6 +324,9 @@ class Tls(_Section):
     """The oldest version of TLS that is spoken."""
     expiry_alarm_days: Annotated[int, Field(ge=1, le=3_650)] = 30
     """So many days before the certificate or the revocation list ends, the alarm is raised."""
+    renew_after_s: Annotated[float, Field(ge=60, le=30 * 86_400)] | None = None
+    """A connection is ended after so long, s, so that the next one has new keys; 86400 is what IEC 62351-3 asks for.
+    Null: never, as control centres with TLS 1.3 update the keys themselves."""
 
 
 class ConnectionLimits(_Section):

@@ -12,7 +12,7 @@ from typing import cast
 
 import structlog
 
-from bridge.core.messages import Confirm, Event, PointChanged, Terminate
+from bridge.core.messages import Confirm, Event, PointChanged, ShellAlarm, Terminate
 from bridge.core.points import Quality, Signal
 from bridge.core.quantities import Now
 from bridge.iec104.admission import MAX_SOURCES
@@ -49,6 +49,7 @@ class Listener:
         self.links: set[Link] = set()
         self.tls = None if plan.tls is None else Tls(plan.tls)
         self._certificates: dict[str, Peer] = {}
+        self._alarms: set[str] = set()
         self._plan = plan
         self._server: asyncio.Server | None = None
         self._socket: socket.socket | None = None
@@ -74,7 +75,8 @@ class Listener:
         is_plain = self.tls is None and not self._socket.getsockname()[0].startswith(("127.", "::1"))
         if is_plain:
             log.warning("control centres are let in without TLS", host=self._plan.host, port=self.port)
-        self._show(Signal.PLAIN_TCP, is_plain, now)
+        if not self._show(Signal.PLAIN_TCP, is_plain, now):
+            self._alarm("plain_tcp", is_open=is_plain)
         self._show(Signal.EVENTS_DROPPED, 0, now)
         self._wake()
 
@@ -168,24 +170,35 @@ class Listener:
         if len(self._certificates) > MAX_SOURCES:
             del self._certificates[next(iter(self._certificates))]
 
-    def _heed_files(self, now: Now) -> None:
+    def _mind_tls(self, now: Now) -> None:
         """Take over changed TLS files, end the links of control centres revoked by them, and mind what expires."""
         tls = self.tls
         if tls is None:
             return
+        for link in [link for link in self.links if now.monotonic_ms - link.since_ms >= tls.renew_after_ms]:
+            link.close("its keys have served their time")
         if tls.reload():
             for link in [link for link in self.links if link.peer is not None and link.peer.serial in tls.revoked]:
                 link.close("its certificate was revoked")
-        self._show(Signal.CERTIFICATE_EXPIRES, tls.expires_soon(now.utc_ms), now)
+        expires = tls.expires_soon(now.utc_ms)
+        self._show(Signal.CERTIFICATE_EXPIRES, expires, now)
+        self._alarm("certificate_expires", is_open=expires)
 
-    def _show(self, signal: Signal, value: float, now: Now) -> None:
-        """Publish a point of the outstation's own, if the DSO profile has it."""
+    def _show(self, signal: Signal, value: float, now: Now) -> bool:
+        """Publish a point of the outstation's own; False if the DSO profile has none for it."""
         point = self._plan.points.by_signal.get((signal, None))
         if point is None:
-            return
+            return False
         image = self.outstation.image[point.address]
         if not image.utc_ms or image.value != value:
             self.publish(PointChanged(point, value, Quality.GOOD, now.utc_ms, report=True))
+        return True
+
+    def _alarm(self, alarm: str, *, is_open: bool) -> None:
+        """Open or close an alarm of the outstation's own, which the common alarm covers."""
+        if is_open is not (alarm in self._alarms):
+            self._alarms ^= {alarm}
+            self.outstation.submit(ShellAlarm(alarm, self._plan.site, is_open))
 
     def _write_soon(self) -> None:
         if self.links and not self._writing:
@@ -200,7 +213,7 @@ class Listener:
     def _wake(self) -> None:
         """What the outstation does by time. It is woken every second at the latest."""
         loop, now = asyncio.get_running_loop(), self.clock()
-        self._heed_files(now)
+        self._mind_tls(now)
         self.outstation.wake(now)
         self._record()
         due_ms = self.outstation.next_deadline()
@@ -224,6 +237,7 @@ class Link(asyncio.Protocol):
         self._host = "unknown"
         self._port = 0
         self.peer: Peer | None = None
+        self.since_ms = listener.clock().monotonic_ms
         self.began = False  # it counts among the connections and stops to when it is lost
         self._choked = False
         self._timer: asyncio.TimerHandle | None = None

@@ -53,6 +53,7 @@ class RedundancyGroup:
 class OutstationPlan:
     """What one outstation was told: where it listens, its points, its timers (IEC 60870-5-104 §5.2) and its limits.
 
+    `site` is what alarms call it.
     `caps` bound what is borne of control centres; with `tls` they need a certificate (IEC 62351-3).
 
     Without `groups` anybody may connect, and every connection in STARTDT is sent all events. `event_capacity` events
@@ -89,6 +90,7 @@ class OutstationPlan:
     interrogation_tagged: bool = False
     sequence_of_objects: bool = False
     flutter: Flutter | None = None
+    site: str = "site"
 
     def parameters(self) -> apci.Parameters:
         """The same as the connection's state machine takes them; ValueError says which is impossible."""

@@ -1,12 +1,14 @@
 """TLS for the outstation after IEC 62351-3: whom we trust, who is revoked, when it all ends; read anew as files change.
 
-Declared deviations: Python's TLS has neither renegotiation nor key update on request, so keys last as long as their
-connection; sessions are never resumed, so that a revoked certificate cannot come back by one.
+Declared deviations: Python's TLS has no key update of its own accord, and renegotiation is refused. With TLS 1.3 the
+control centre updates the keys whenever it wants; where it does not, `renew_after_s` ends a connection so that the next
+one has new keys. Sessions are never resumed, so that a revoked certificate cannot come back by one.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +29,8 @@ _DAY_MS: Final = 86_400_000
 class TlsPlan:
     """The files (PEM): our certificate with its chain, its key, who signs control centres' certificates, and the CRL.
 
-    `minimum_version` is "1.2" or "1.3"; the alarm is raised so many days before certificate or CRL end.
+    `minimum_version` is "1.2" or "1.3"; the alarm is raised so many days before certificate or CRL end. A connection is
+    ended after `renew_after_s`, so that certificates and keys are negotiated anew; None: never.
     """
 
     certificate: Path
@@ -37,6 +40,7 @@ class TlsPlan:
     minimum_version: str = "1.2"
     expiry_alarm_days: int = 30
     handshake_s: float = 10.0
+    renew_after_s: float | None = None
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -59,6 +63,7 @@ class Tls:
     def __init__(self, plan: TlsPlan) -> None:
         self._plan = plan
         self.handshake_s = plan.handshake_s
+        self.renew_after_ms = math.inf if plan.renew_after_s is None else plan.renew_after_s * 1000
         self._state = self._files_state()
         self.context = _context(plan)
         self.ends_utc_ms, self.revoked = _read(plan)

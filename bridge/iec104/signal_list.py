@@ -142,7 +142,9 @@ DEVIATIONS: Final = (
     "A counter that is frozen stays frozen for the control centre that froze it; counters are never reset.",
     "C_RP_NA_1, parameters and file transfer are refused with cause 44.",
     "ACTIVATION_TERMINATION is sent when the limit is in force: at most once for a positively confirmed command.",
-    "With TLS 1.2 and 1.3 neither renegotiation nor key update on request; no session is resumed (IEC 62351-3).",
+    "TLS 1.3: keys are updated when the control centre asks for it (KeyUpdate), never by the outstation itself.",
+    "TLS 1.2: renegotiation is refused (IEC 62351-3 has it within 24 h); `renew_after_s` ends a connection instead.",
+    "No TLS session is resumed. A new revocation list ends the links of those it names; no other link is dropped.",
     "Application authentication (IEC 60870-5-7, IEC 62351-5) is not supported: types 81–95 are refused with cause 44.",
     "After a crash events may be repeated, with the time tag they had; none is lost while the event store has room.",
 )

@@ -86,7 +86,7 @@ class Authority:
         return into
 
     def _openssl(self, *arguments: str) -> None:
-        subprocess.run(["openssl", *arguments], cwd=self.folder, check=True, capture_output=True, timeout=20)
+        subprocess.run(["openssl", *arguments], cwd=self.folder, check=True, capture_output=True, timeout=60)
 
 
 def fingerprint(certificate: Path) -> str:
