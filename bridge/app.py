@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import time
 from collections.abc import Mapping, Sequence
@@ -66,6 +67,7 @@ from bridge.store.group_commit import GroupCommit
 from bridge.store.journal import Journal
 from bridge.store.outbox import Outbox
 from bridge.store.shelf import Shelf
+from bridge.supervisor import Supervisor
 from bridge.timers import ALIVE_EVERY_S, Calendar, WakeUp, boot_id, system_clock
 from bridge.watching import Watching
 from bridge.web import v1
@@ -98,6 +100,7 @@ class App:
         self.ready = False
         self.failure: str | None = None
         self.stopping = asyncio.Event()
+        self._supervisor = Supervisor(os.environ)
         self._database = Database(settings.data_dir / "bridge.db")
         self._events_database: Database | None = None
         self._records_broken: str | None = None
@@ -182,6 +185,7 @@ class App:
             interrogation_tagged=dso.interrogation == "tagged",
             sequence_of_objects=dso.sequence_of_objects,
             flutter=None if dso.flutter is None else Flutter(**dso.flutter.model_dump()),
+            site=self._plan.name,
         )
         if wanted.stack == "c104":
             return C104Stack(outstation_plan, self._submit_noted, system_clock)
@@ -379,6 +383,7 @@ class App:
         self._calendar.daily(self._prune, hour=3)
         self._calendar.start()
         self.ready = True
+        self._supervisor.tell("READY=1", f"STATUS={self._status_line()}")
         log.info(
             "ready",
             site=self._plan.name,
@@ -395,6 +400,7 @@ class App:
     async def stop(self) -> None:
         """Close the listeners, then the journal; chargers keep what they were last told."""
         self.ready = False
+        self._supervisor.tell("STOPPING=1")
         self._calendar.stop()
         if self._alive is not None:
             self._alive.cancel()
@@ -422,9 +428,22 @@ class App:
         self.engine.flush()
 
     def _mark_alive(self) -> None:
+        if (why := self.engine.unsound()) is None:
+            self._supervisor.tell("WATCHDOG=1", f"STATUS={self._status_line()}")
+        else:
+            log.critical("the watchdog is not fed", why=why)
         self.engine.submit(Alive())
         self.recent.sample(self.engine.site)
         self._alive = asyncio.get_running_loop().call_later(ALIVE_EVERY_S, self._mark_alive)
+
+    def _status_line(self) -> str:
+        """What `systemctl status` shows."""
+        site = self.engine.site
+        connected = sum(charger.connected for charger in site.chargers.values())
+        return (
+            f"limit {site.limit.power_w} W ({site.limit.source.value}), worst case {site.ledger.total_w} W,"
+            f" link {site.link.state.value}, {connected} of {len(site.chargers)} chargers, {len(site.alarms)} alarms"
+        )
 
     def _prune(self) -> None:
         self._watching.audit.prune()

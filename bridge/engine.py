@@ -9,6 +9,7 @@ from typing import Protocol
 import structlog
 
 from bridge.core import codec
+from bridge.core.ledger import recount_w
 from bridge.core.messages import Effect, Event, InvariantBroken, JournalLost, Started, Woke
 from bridge.core.plan import Plan
 from bridge.core.quantities import Millis, Now
@@ -16,6 +17,7 @@ from bridge.core.site import Site, last_orders, new_site, next_deadline, step
 
 log = structlog.get_logger()
 
+OVERDUE_MS = 10_000
 SNAPSHOT_EVERY = 20_000  # records; bounds what a restart has to replay
 
 
@@ -168,6 +170,19 @@ class Engine:
     def next_deadline(self) -> Millis | None:
         """When the site wants to be woken, on the monotonic clock."""
         return next_deadline(self.site)
+
+    def unsound(self) -> str | None:
+        """What is wrong in a sentence; None while nothing is lost, broken or overdue, and the ledger counts right.
+
+        Counts every charger over again, as the watchdog asks for every few seconds.
+        """
+        deadline, site = self.next_deadline(), self.site
+        if self._journal_lost or self._broken:
+            return "the journal is lost" if self._journal_lost else "a promise was broken"
+        if deadline is not None and deadline < self._clock().monotonic_ms - OVERDUE_MS:
+            return "a deadline is overdue: nobody wakes the site up"
+        told_w, counted_w = site.ledger.total_w, recount_w(site.chargers.values(), site.plans)
+        return None if told_w == counted_w else f"the ledger says {told_w} W, a recount {counted_w} W"
 
     def snapshot(self) -> None:
         """Keep the present state, so that a restart replays little."""
