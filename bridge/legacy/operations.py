@@ -139,7 +139,10 @@ TO_UNIT: Final = (
 
 FROM_CSMS: Final = (
     _csms("CancelReservation", "CancelReservation", orders.cancel_reservation, "H02", "1:1"),
-    _refused("CertificateSigned", refusal("Rejected", "UnsupportedRequest", _NO_CERTIFICATES), "A02", ""),
+    _refused(
+        *("CertificateSigned", refusal("Rejected", "UnsupportedRequest", _NO_CERTIFICATES), "A02"),
+        "the certificate towards the CSMS is the bridge's own: with `csms.certificates_dir` its link takes it",
+    ),
     _csms(
         *("ChangeAvailability", "ChangeAvailability", orders.change_availability, "G03, G04"),
         "kept and set again after a reboot (G03.FR.08); Scheduled while a transaction runs (G03.FR.05)",
@@ -178,7 +181,7 @@ FROM_CSMS: Final = (
     ),
     _csms(
         *("GetLog", "GetDiagnostics", services.get_log, "N01"),
-        "the diagnostics log, to a scheme the unit reaches; Uploading follows the answer (N01.FR.08)",
+        "the diagnostics log, to one of FileTransferProtocols, else Rejected; Uploading follows (N01.FR.08)",
     ),
     _refused("GetMonitoringReport", refusal("NotSupported", "UnsupportedRequest", "no monitoring"), "N02", ""),
     _emulated("GetReport", "GetConfiguration", inventory.get_report, "B08", "EmptyResultSet where nothing fits"),
@@ -236,7 +239,7 @@ FROM_CSMS: Final = (
     _refused("UnpublishFirmware", UNSUPPORTED, "L04", "of local controllers only"),
     _csms(
         *("UpdateFirmware", "UpdateFirmware", services.update_firmware, "L02"),
-        "refused with a signature or a time to install at, which the unit cannot honour",
+        "Rejected: a signature, a time to install at, an address the unit cannot reach: it could honour none",
     ),
 )
 

@@ -115,8 +115,9 @@ def _tls(csms: Csms, serial: str) -> ssl.SSLContext:
     context.options |= ssl.OP_NO_COMPRESSION
     if csms.certificates_dir is not None:
         certificate, key = (csms.certificates_dir / f"{serial}.{suffix}" for suffix in ("pem", "key"))
-        for path in (certificate, key):
+        has_key = certificate.is_file() and b"PRIVATE KEY" in certificate.read_bytes()
+        for path in (certificate,) if has_key else (certificate, key):
             if not path.is_file():
                 raise FileNotFoundError(f"No such file: {path}: put the certificate and key of {serial} there")
-        context.load_cert_chain(certificate, key)
+        context.load_cert_chain(certificate, None if has_key else key)
     return context

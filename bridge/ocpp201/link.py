@@ -16,6 +16,7 @@ import structlog
 from bridge.core.quantities import Now
 from bridge.ocpp201.above import SLOW, Below, OnAnswer
 from bridge.ocpp201.authorization_cache import AuthorizationCache
+from bridge.ocpp201.client_certificate import Renewal
 from bridge.ocpp201.dial import NOT_CONNECTED, BackOff, dial, security_event, why_not_connected
 from bridge.ocpp201.letters import NO_CAUSE, TRANSACTION_EVENT, Cause, Delivery, Letter, Outbox
 from bridge.ocpp201.rpc import (
@@ -123,6 +124,11 @@ class Link:
         self._left_at_s: float | None = None
         self._lost_at_s: float | None = None
         self._heartbeat_s = HEARTBEAT_S
+        self._renewal: Renewal | None = None
+        if csms.certificates_dir is not None:
+            self._renewal = Renewal(
+                *(serial, csms.certificates_dir, clock, self.send, self._reconnect, self._tell_security_event)
+            )
         self._in_flight: Letter | None = None
         self._answers: dict[int, OnAnswer] = {}
         self._statuses: dict[str, tuple[Payload, Cause]] = {}
@@ -171,6 +177,8 @@ class Link:
         self._closed = True
         for name in list(self._timers):
             self._cancel(name)
+        if self._renewal is not None:
+            self._renewal.close()
         if self._task is not None:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -277,7 +285,7 @@ class Link:
         except NOT_CONNECTED as error:
             why, event = why_not_connected(error), security_event(error)
             if event is not None and why != self._complained:
-                self.keep("SecurityEventNotification", self._security_event(event), _forget, cause=NO_CAUSE)
+                self._tell_security_event(event)
             self._complain(why)
             return False
         self._proven = False
@@ -320,8 +328,13 @@ class Link:
         for on_answer in waiters:
             on_answer(NOT_SENT)
 
-    def _security_event(self, event: str) -> Payload:
-        return {"type": event, "timestamp": rfc3339(self._clock().utc_ms)}
+    def _tell_security_event(self, event: str) -> None:
+        told = {"type": event, "timestamp": rfc3339(self._clock().utc_ms)}
+        self.keep("SecurityEventNotification", told, _forget, cause=NO_CAUSE)
+
+    def _reconnect(self) -> None:
+        if self._rpc is not None:
+            self._closing = self._loop.create_task(self._rpc.close(1000, "another certificate"))
 
     def _opened(self) -> None:
         """Begin on a new connection: boot, or prove that the CSMS is there before anything is entrusted to it."""
@@ -388,6 +401,7 @@ class Link:
             self._at("boot", wait_s, self._boot_if_due)
         if before is not self.registration:
             log.info("csms: boot answered", serial=self.serial, status=outcome["status"], interval_s=interval_s)
+        self._look_at_certificate()
         for on_answer in waiters:
             on_answer(outcome)
         self._pump()
@@ -413,9 +427,15 @@ class Link:
             self._boot_anew()
             return
         self._at("heartbeat", self._heartbeat_s, self._heartbeat)
-        if not was_proven and self._lost_at_s is not None and self._loop.time() - self._lost_at_s > AWAY_S:
-            self._report_statuses()
+        if not was_proven:
+            self._look_at_certificate()
+            if self._lost_at_s is not None and self._loop.time() - self._lost_at_s > AWAY_S:
+                self._report_statuses()
         self._pump()
+
+    def _look_at_certificate(self) -> None:
+        if self._renewal is not None and self.is_accepted:
+            self._renewal.look()
 
     def _boot_anew(self) -> None:
         """Boot again: the CSMS no longer knows that it accepted this station (B01.FR.10)."""
@@ -563,15 +583,9 @@ class Link:
             if action in ("RequestStartTransaction", "RequestStopTransaction"):
                 return {"status": "Rejected"}  # B02.FR.05
             self._note_triggered(action, payload)
-        if action == "TriggerMessage":
-            wanted = payload["requestedMessage"]
-            if wanted == "Heartbeat":
-                self._loop.call_soon(self._heartbeat)
-                return {"status": "Accepted"}
-            if wanted == "BootNotification" and self.registration is Registration.PENDING:
-                self._boot_due_s = 0.0
-                self._loop.call_soon(self._boot_if_due)
-                return {"status": "Accepted"}
+        answer = self._answer_of_link(action, payload)
+        if answer is not None:
+            return answer
         if self._session is None:
             return CallError("GenericError", "the charging station is not connected")
         deferred = Deferred(ANSWER_BELOW_S)
@@ -583,6 +597,18 @@ class Link:
 
         self._session.from_above(action, payload, answered)
         return deferred
+
+    def _answer_of_link(self, action: str, payload: Payload) -> Payload | None:
+        """Answer what concerns this connection and no charger below, None for all else."""
+        wanted = payload["requestedMessage"] if action == "TriggerMessage" else ""
+        if wanted == "Heartbeat":
+            self._loop.call_soon(self._heartbeat)
+            return {"status": "Accepted"}
+        if wanted == "BootNotification" and self.registration is Registration.PENDING:
+            self._boot_due_s = 0.0
+            self._loop.call_soon(self._boot_if_due)
+            return {"status": "Accepted"}
+        return None if self._renewal is None else self._renewal.answer(action, payload)
 
     def _note_triggered(self, action: str, payload: Payload) -> None:
         if action == "TriggerMessage":
