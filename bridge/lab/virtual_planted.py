@@ -130,8 +130,11 @@ BUGS: tuple[Bug, ...] = (
     ),
     Bug(
         "a lease is over when it ends on our clock",
-        30,
-        (_charger("_let_leases_end", "self.grant_ends_ms + plan.guard_ms <= now_ms", "self.grant_ends_ms <= now_ms"),),
+        17,
+        (
+            _charger("_let_leases_end", "_ends_ms + plan.guard_ms <= now_ms", "_ends_ms <= now_ms"),
+            _charger("due_ms", "time + plan.guard_ms for time in ends", "time for time in ends"),
+        ),
     ),
     Bug(
         "a lease that may have ended on theirs still counts",
