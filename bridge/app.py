@@ -111,6 +111,7 @@ class App:
         self.engine = Engine(
             *(self._journal, system_clock, self._deliver, self._failed, loop.call_soon, self._wake_up.at),
             watcher=self._watching,
+            call_later=loop.call_later,
         )
         self._dispatch = Dispatch(self._tell, loop.call_soon)
         self._calendar = Calendar()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
@@ -10,7 +11,21 @@ import structlog
 
 from bridge.core import codec
 from bridge.core.ledger import recount_w
-from bridge.core.messages import Effect, Event, InvariantBroken, JournalLost, Started, Woke
+from bridge.core.messages import (
+    ChargerBooted,
+    ChargerConnected,
+    ChargerDisconnected,
+    Effect,
+    Event,
+    InvariantBroken,
+    JournalLost,
+    LimitAnswered,
+    MeterSampled,
+    SessionChanged,
+    Started,
+    WishChanged,
+    Woke,
+)
 from bridge.core.plan import Plan
 from bridge.core.quantities import Millis, Now
 from bridge.core.site import Site, last_orders, new_site, next_deadline, step
@@ -19,6 +34,12 @@ log = structlog.get_logger()
 
 OVERDUE_MS = 10_000
 SNAPSHOT_EVERY = 20_000  # records; bounds what a restart has to replay
+# What chargers say may be journalled together: a commit holds up the loop, so at most a fifth of the time goes there.
+PATIENCE = 4
+LONGEST_PATIENCE_S = 0.02
+OF_CHARGERS = frozenset(
+    {LimitAnswered, MeterSampled, ChargerConnected, ChargerBooted, ChargerDisconnected, SessionChanged, WishChanged}
+)
 
 
 class JournalError(Exception):
@@ -75,6 +96,9 @@ class Engine:
     `deliver` takes the effects of each event in order and must not raise. `failed` is called once with a sentence when
     the process should end and be restarted by its supervisor: the journal is lost, or a promise was broken. `call_soon`
     runs a function in the next loop turn, `wake_at` asks for `flush` at a monotonic time.
+
+    With `call_later`, which runs a function after so many seconds, what chargers say waits for the next commit a few
+    times as long as a commit takes; whatever else comes is done in the next turn, and what waits goes before it.
     """
 
     def __init__(
@@ -86,8 +110,10 @@ class Engine:
         call_soon: Callable[[Callable[[], None]], object],
         wake_at: Callable[[Millis | None], None] = lambda _: None,
         watcher: Watcher | None = None,
+        call_later: Callable[[float, Callable[[], None]], object] | None = None,
     ) -> None:
         self._journal = journal
+        self._call_later = call_later
         self._clock = clock
         self._deliver = deliver
         self._failed = failed
@@ -96,6 +122,8 @@ class Engine:
         self._watcher = watcher
         self._waiting: list[tuple[Event, Now]] = []
         self._scheduled = False
+        self._is_patient = False
+        self._next_commit_s = 0.0
         self._journal_lost = False
         self._broken = False
         self._since_snapshot = 0
@@ -142,20 +170,35 @@ class Engine:
         return None
 
     def submit(self, event: Event) -> None:
-        """Take an event. It is stepped in this loop turn's batch, after all that were submitted before it."""
+        """Take an event. It is stepped after all that were submitted before it."""
         self._waiting.append((event, self._clock()))
-        if not self._scheduled:
+        if self._call_later is not None and type(event) in OF_CHARGERS:
+            if not self._scheduled and not self._is_patient:
+                self._is_patient = True
+                self._call_later(max(0.0, self._next_commit_s - time.monotonic()), self._flush_at_last)
+        elif not self._scheduled:
             self._scheduled = True
             self._call_soon(self.flush)
+
+    def _flush_at_last(self) -> None:
+        self._is_patient = False
+        if self._waiting:
+            self.flush()
 
     def flush(self) -> None:
         """Journal and step what waits, then settle if that is due."""
         self._scheduled = False
         batch, self._waiting = self._waiting, []
+        answers_first = False
+        if batch and self._call_later is not None:
+            kinds = {type(event) for event, _ in batch}
+            answers_first = not kinds <= OF_CHARGERS
+            if not answers_first and kinds != {MeterSampled}:
+                batch.append((Woke(), self._clock()))  # most likely it is due, and here it costs no commit of its own
         if batch:
             self._process(batch)
         deadline, now = self.next_deadline(), self._clock()
-        if not self._broken and deadline is not None and deadline <= now.monotonic_ms:
+        if not self._broken and not answers_first and deadline is not None and deadline <= now.monotonic_ms:
             self._process([(Woke(), now)])
             deadline = self.next_deadline()
         if self._since_snapshot >= SNAPSHOT_EVERY:
@@ -201,11 +244,14 @@ class Engine:
         if self._broken:
             return
         if not self._journal_lost:
+            began_s = time.monotonic()
             try:
                 self._journal.append([codec.record(event, now) for event, now in batch])
                 self._since_snapshot += len(batch)
             except JournalError as problem:
                 self._lose_journal(problem)
+            ended_s = time.monotonic()
+            self._next_commit_s = ended_s + min(PATIENCE * (ended_s - began_s), LONGEST_PATIENCE_S)
         first = self._journal.last_sequence - len(batch) + 1
         for place, (event, now) in enumerate(batch):
             try:

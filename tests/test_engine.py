@@ -78,6 +78,23 @@ class Bench:
             self.turns.pop(0)()
 
 
+class PatientBench(Bench):
+    """An engine that lets what chargers say wait; the test says when the time has come."""
+
+    def __init__(self, journal: MemoryJournal) -> None:
+        super().__init__(journal)
+        self.later: list[Callable[[], None]] = []
+        self.engine._call_later = lambda _, work: self.later.append(work)
+
+
+class CountingJournal(MemoryJournal):
+    commits = 0
+
+    def append(self, records: Sequence[str]) -> None:
+        self.commits += 1
+        super().append(records)
+
+
 class FailingJournal(MemoryJournal):
     broken = False
 
@@ -164,3 +181,43 @@ def test_a_broken_promise_sets_the_event_aside_and_the_restart_begins_in_fallbac
     assert again.engine.site.limit.power_w == PLAN.fallback_w
     assert again.engine.site.commanded.newest is not None
     assert again.engine.site.commanded.newest.limit_w == 50_000
+
+
+def test_what_chargers_say_is_journalled_and_settled_together_in_one_commit() -> None:
+    journal = CountingJournal()
+    bench = PatientBench(journal)
+    before = journal.commits
+    for plan in PLAN.chargers:
+        bench.engine.submit(ChargerConnected(plan.serial))
+    bench.turn()
+    assert journal.commits == before, "it may wait"
+    assert len(bench.later) == 1
+    bench.later.pop()()
+    assert journal.commits == before + 1
+    assert len(of(SetLimit, bench.effects)) == len(PLAN.chargers)
+
+
+def test_a_setpoint_waits_for_nobody_and_what_was_said_before_it_goes_before_it() -> None:
+    journal = CountingJournal()
+    bench = PatientBench(journal)
+    bench.engine.submit(ChargerConnected(PLAN.chargers[0].serial))
+    bench.engine.submit(setpoint(1, 20_000))
+    before = len(journal.records)
+    bench.turn()
+    assert [record.split('"')[1] for record in journal.records[before:]] == ["ChargerConnected", "SetpointReceived"]
+    assert of(Confirm, bench.effects) == [Confirm(1)]
+    assert of(SetLimit, bench.effects) == [], "the confirmation leaves before all is shared out anew"
+    bench.engine.flush()
+    assert len(of(SetLimit, bench.effects)) == 1
+    bench.later.pop()()
+    assert bench.engine.site.limit.power_w == 20_000
+
+
+def test_patience_ends_even_if_nothing_else_comes() -> None:
+    bench = PatientBench(CountingJournal())
+    bench.engine.submit(ChargerConnected(PLAN.chargers[0].serial))
+    bench.later.pop()()
+    bench.engine.submit(ChargerConnected(PLAN.chargers[1].serial))
+    assert len(bench.later) == 1
+    bench.later.pop()()
+    assert all(charger.connected for charger in bench.engine.site.chargers.values())
