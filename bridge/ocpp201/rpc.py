@@ -219,14 +219,15 @@ def _problem_in_written(schemas: Schemas, action: str, text: bytes) -> CallError
 
 
 @lru_cache(maxsize=KNOWN_AT_MOST)
-def _known_response(schemas: Schemas, action: str, text: bytes) -> Written | None:
+def _known_response(schemas: Schemas, action: str, text: bytes) -> Verbatim | None:
     """The payload of a CALLRESULT that many give in these very octets, read and checked once; None if it is wrong."""
     message = parse(b"[" + text)
     if isinstance(message, CallError) or len(message) != 1 or not isinstance(message[0], dict):
         return None
     if unstorable(text, message) is not None or schemas.problem_in_response(action, message[0]) is not None:
         return None
-    return Written(message[0])
+    written, said = Written(message[0]), text[:-1]
+    return written if written.text == said else Verbatim(message[0], said)
 
 
 class Call:
@@ -488,8 +489,8 @@ class Rpc:
         """Act on one frame and return the frame that answers it, if any."""
         self.counts.received += 1
         call = self._in_flight
-        if call is not None and not self._verbatim and frame.startswith(call.answer_begins):
-            known = self._known_response(call, frame)
+        if call is not None and len(frame) <= MAX_KNOWN_BYTES and frame.startswith(call.answer_begins):
+            known = _known_response(self._schemas, call.action, frame[len(call.answer_begins) :])
             if known is not None:
                 self._settle(call, known)
                 return None
@@ -506,11 +507,6 @@ class Rpc:
             return None
         error = CallError("MessageTypeNotSupported", f"message type {kind}"[:MAX_DESCRIPTION])
         return self._refuse(frame, error, readable_id(message))
-
-    def _known_response(self, call: Call, frame: bytes) -> Written | None:
-        if len(frame) > MAX_KNOWN_BYTES:
-            return None
-        return _known_response(self._schemas, call.action, frame[len(call.answer_begins) :])
 
     def _receive_call(self, frame: bytes, message: list[Any]) -> bytes | None:
         message_id = readable_id(message)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final, NamedTuple, TypeAlias
 
@@ -22,6 +21,8 @@ WORK_UP_NEXT_AFTER_S: Final = 0.01
 WORKED_UP_AT_ONCE: Final = 100
 HEARD_AT_MOST: Final = 20_000
 SHOWN_CHARACTERS: Final = 2_000
+REMEMBERED: Final = 1_024
+REMEMBERED_CHARACTERS: Final = 512
 OPEN_CALLS: Final = 2_000
 CAUSED_WITHIN_MS: Final = 2_000
 MASK: Final = "***"
@@ -59,12 +60,12 @@ _SUSPICIOUS: Final = tuple(
     for word in _EVERY_SUSPICIOUS
     if not any(other != word and other in word for other in _EVERY_SUSPICIOUS)  # who looks for the other finds it
 )
+_harmless: set[bytes] = set()
 _encode = msgspec.json.Encoder(enc_hook=str).encode
 _USER_OF_URL: Final = re.compile(r"(?<=://)[^/@\s]+(?=@)")
 
 
-@dataclass(frozen=True, slots=True)
-class Said:
+class Said(NamedTuple):
     """One message. `way` is Rx or Tx and `leg` unit or CSMS, seen from the bridge; `text` is its payload, masked.
 
     `exchange` is shared by a request, what it caused on the other leg, and their answers; `cause` names the request
@@ -207,7 +208,7 @@ class Trace:
         )
         self._said.append(said)
         is_private = action in _NEVER_KEPT or _is_iso15118(said) or (call is not None and _is_iso15118(call))
-        self._keep(replace(said, text=NOT_KEPT) if is_private else said)
+        self._keep(said._replace(text=NOT_KEPT) if is_private else said)
         if is_call:
             self._calls[key] = said
             if len(self._calls) > OPEN_CALLS:
@@ -220,11 +221,22 @@ def _is_iso15118(said: Said) -> bool:
 
 def shown_text(written: bytes) -> str:
     """The compact JSON text of a payload without its secrets, cut where it is long."""
-    small = written.lower()
-    if not written.isascii() or any(word in small for word in _SUSPICIOUS):
+    if not (written in _harmless or _is_harmless(written)):
         written = _encode(masked(msgspec.json.decode(written)))
     text = written.decode()
     return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}… {len(text)} characters"
+
+
+def _is_harmless(written: bytes) -> bool:
+    """Whether there is nothing to hide in a text; of short ones, which many say alike, it is remembered."""
+    small = written.lower()
+    if not written.isascii() or any(word in small for word in _SUSPICIOUS):
+        return False
+    if len(written) <= REMEMBERED_CHARACTERS:
+        if len(_harmless) >= REMEMBERED:
+            _harmless.clear()
+        _harmless.add(written)
+    return True
 
 
 def masked(value: Any, name: str = "") -> Any:

@@ -97,7 +97,7 @@ class Conversation:
             with self._database.transaction() as connection:
                 connection.executemany(
                     f"INSERT OR REPLACE INTO said ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608  ours
-                    [_row(said) for said in batch],
+                    batch,
                 )
                 pages = int(connection.pragma("page_count")) - int(connection.pragma("freelist_count"))
                 if pages * self._page_bytes > self._max_bytes:
@@ -121,10 +121,3 @@ def open_file(path: Path) -> Database:
             if file.exists():
                 file.replace(f"{file}.damaged")
         return Database(path)
-
-
-def _row(said: Said) -> tuple[int | str, ...]:
-    return (
-        *(said.number, said.utc_ms, said.serial, said.leg, said.way),
-        *(said.kind, said.action, said.exchange, said.cause, said.text),
-    )
