@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from bridge.legacy.readings import TEMPERATURE
+from bridge.ocpp201.above import OFFLINE_THRESHOLD_S
 from bridge.ocpp201.grid_limit import SIGNIFICANCE_PERCENT
 from bridge.ocpp201.profile_rules import Abilities
 from bridge.ocpp201.rpc import Payload
@@ -253,9 +254,9 @@ def link_variables(csms: Csms) -> list[Variable]:
         _static(comm, "RetryBackOffRepeatTimes", str(csms.retry_repeat_times), "integer"),
         _static(comm, "NetworkConfigurationPriority", "1", "SequenceList", values="1"),
         _static(comm, "NetworkProfileConnectionAttempts", "0", "integer"),
-        _static(comm, "OfflineThreshold", "0", "integer", unit="s"),
+        _static(comm, "OfflineThreshold", f"{OFFLINE_THRESHOLD_S:.0f}", "integer", unit="s"),
         _static("SecurityCtrlr", "SecurityProfile", str(security), "integer"),
-        _static("SecurityCtrlr", "CertificateEntries", "0", "integer"),
+        _static("SecurityCtrlr", "CertificateEntries", str(int(csms.certificates_dir is not None)), "integer"),
         _static("SecurityCtrlr", "OrganizationName", ""),
         _static("TxCtrlr", "StopTxOnInvalidId", str(csms.stop_tx_on_invalid_id).lower(), "boolean"),
     ]

@@ -13,6 +13,9 @@ OnAnswer: TypeAlias = Callable[[Outcome], None]
 # What goes by way of contracts, certificates and plans may take its time at the CSMS (ISO 15118), and is never logged.
 SLOW: Final = frozenset({"Get15118EVCertificate", "GetCertificateStatus", "NotifyEVChargingNeeds", "SignCertificate"})
 
+# A connection to the CSMS that was gone for longer counts as an outage: all statuses are told anew (B04.FR.01).
+OFFLINE_THRESHOLD_S: Final = 300.0
+
 
 class Below(Protocol):
     """One connected charger, whatever it speaks: above it is an OCPP 2.0.1 charging station."""

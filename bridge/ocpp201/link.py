@@ -14,7 +14,7 @@ import msgspec
 import structlog
 
 from bridge.core.quantities import Now
-from bridge.ocpp201.above import SLOW, Below, OnAnswer
+from bridge.ocpp201.above import OFFLINE_THRESHOLD_S, SLOW, Below, OnAnswer
 from bridge.ocpp201.authorization_cache import AuthorizationCache
 from bridge.ocpp201.client_certificate import Renewal
 from bridge.ocpp201.dial import NOT_CONNECTED, BackOff, dial, security_event, why_not_connected
@@ -40,7 +40,6 @@ HEARTBEAT_S: Final = 300.0  # where the CSMS leaves it to the station
 BOOT_RETRY_S: Final = 60.0  # likewise, before the next BootNotification (B02.FR.07)
 BOOT_EXPECTED_S: Final = 10.0  # how long a charger that has connected is given to say its BootNotification
 LINGER_S: Final = 5.0  # a charger that comes back at once finds its connection again
-AWAY_S: Final = 300.0  # one that was away for longer may have booted (OfflineThreshold)
 ANSWER_BELOW_S: Final = 60.0
 SLOW_ANSWER_S: Final = 60.0
 MAX_LOSSES: Final = 20
@@ -153,7 +152,7 @@ class Link:
     def attach(self, session: Below) -> None:
         """Note the charger's session and see to it that there is a connection."""
         now_s = self._loop.time()
-        if self._left_at_s is not None and now_s - self._left_at_s > AWAY_S:
+        if self._left_at_s is not None and now_s - self._left_at_s > OFFLINE_THRESHOLD_S:
             self.registration = Registration.NONE
         self._session, self._left_at_s = session, None
         self._boot_expected_s = now_s + BOOT_EXPECTED_S
@@ -429,7 +428,7 @@ class Link:
         self._at("heartbeat", self._heartbeat_s, self._heartbeat)
         if not was_proven:
             self._look_at_certificate()
-            if self._lost_at_s is not None and self._loop.time() - self._lost_at_s > AWAY_S:
+            if self._lost_at_s is not None and self._loop.time() - self._lost_at_s > OFFLINE_THRESHOLD_S:
                 self._report_statuses()
         self._pump()
 
