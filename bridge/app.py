@@ -69,6 +69,7 @@ from bridge.store.outbox import Outbox
 from bridge.store.shelf import Shelf
 from bridge.supervisor import Supervisor
 from bridge.timers import ALIVE_EVERY_S, Calendar, WakeUp, boot_id, system_clock
+from bridge.upgrade import upgrade
 from bridge.watching import Watching
 from bridge.web import v1
 from bridge.web.api import create_app
@@ -368,7 +369,7 @@ class App:
     async def start(self) -> None:
         """Take up the limit where the journal ends, then open the listeners."""
         began = time.monotonic()
-        self.engine.start(self._plan, boot_id())
+        self.engine.start(self._plan, boot_id(), upgrade(self._journal))
         self._watching.started(self._settings)
         if self._records_broken is not None:
             self.engine.submit(ShellAlarm("records_broken", self._plan.name, True))

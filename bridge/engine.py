@@ -135,9 +135,12 @@ class Engine:
         assert self._site is not None, "the engine has not been started"
         return self._site
 
-    def start(self, plan: Plan, boot_id: str) -> None:
-        """Go on where the journal ends and deliver the first effects, before any listener opens."""
-        broken = self._recover()
+    def start(self, plan: Plan, boot_id: str, distrusted: str | None = None) -> None:
+        """Go on where the journal ends and deliver the first effects, before any listener opens.
+
+        Begins in FALLBACK where the journal is `distrusted`, for a reason in a sentence.
+        """
+        broken = self._recover() or distrusted
         now = self._clock()
         if self._site is None:
             self._site = new_site(plan, boot_id, now)

@@ -28,9 +28,9 @@ def _system_utc_ms() -> int:
 class Journal:
     """Records are texts, numbered from 1 without a gap; each carries a checksum over number, time and text.
 
-    `utc_ms` dates records for pruning alone, `synced` is told how many seconds each commit of records took. Whatever
-    writes raises JournalFailed if it cannot, then and from then on; whatever reads raises StoreError when the file
-    fails or a record is damaged.
+    `written` is the format they are in, None while nobody has said. `utc_ms` dates records for pruning alone, `synced`
+    is told how many seconds each commit of records took. Whatever writes raises JournalFailed if it cannot, then and
+    from then on; whatever reads raises StoreError when the file fails or a record is damaged.
     """
 
     def __init__(
@@ -44,6 +44,9 @@ class Journal:
         self._synced = synced
         rows = database.rows("SELECT max(sequence) FROM journal UNION ALL SELECT max(sequence) FROM snapshot")
         self._last_sequence: int = max(sequence or 0 for (sequence,) in rows)
+        formats = database.rows("SELECT written, readable_from FROM format")
+        self.written: str | None = formats[0][0] if formats else None
+        self._readable_from: int = formats[0][1] if formats else 1
 
     @property
     def last_sequence(self) -> int:
@@ -52,8 +55,8 @@ class Journal:
 
     @property
     def first_sequence(self) -> int:
-        """The number of the oldest record that is still there; one more than the last if none is."""
-        (row,) = self._database.rows("SELECT min(sequence) FROM journal")
+        """The number of the oldest record that can still be read; one more than the last if none can."""
+        (row,) = self._database.rows(f"SELECT min(sequence) FROM journal WHERE sequence >= {self._readable_from}")  # noqa: S608  a number
         return self._last_sequence + 1 if row[0] is None else int(row[0])
 
     def append(self, records: Sequence[str]) -> None:
@@ -99,8 +102,10 @@ class Journal:
     def tail(self, after: int) -> Iterator[tuple[int, str]]:
         """Number and text of every record after that number, in order, without those set aside.
 
-        Raises StoreError at the first record that is damaged or missing.
+        Those of a format that is no longer read are left out. Raises StoreError at the first record that is damaged or
+        missing.
         """
+        after = max(after, self._readable_from - 1)
         while after < self._last_sequence:
             rows = self._database.rows(
                 "SELECT sequence, utc_ms, record, crc, set_aside IS NULL FROM journal WHERE sequence > ?"
@@ -115,6 +120,27 @@ class Journal:
                 after = sequence
                 if is_replayed:
                     yield sequence, record
+
+    def rewrite(self, written: str, state: str | None, records: Sequence[tuple[int, str]], readable_from: int) -> None:
+        """Take up another format, all or nothing: the newest snapshot and the records after it as they are in that.
+
+        What is older than `readable_from` stays as it is, for people. Without a `state` no snapshot is left.
+        """
+        newest = self.newest_snapshot()
+        utc_ms = self._utc_ms()
+        with self._writing() as connection:
+            connection.execute("DELETE FROM snapshot")
+            if state is not None and newest is not None:
+                row = (newest[0], utc_ms, state, _crc(newest[0], utc_ms, state))
+                connection.execute("INSERT INTO snapshot (sequence, utc_ms, state, crc) VALUES (?, ?, ?, ?)", row)
+            for sequence, record in records:
+                connection.execute(
+                    "UPDATE journal SET utc_ms = ?, record = ?, crc = ? WHERE sequence = ?",
+                    (utc_ms, record, _crc(sequence, utc_ms, record), sequence),
+                )
+            connection.execute("DELETE FROM format")
+            connection.execute("INSERT INTO format (written, readable_from) VALUES (?, ?)", (written, readable_from))
+        self.written, self._readable_from = written, readable_from
 
     def prune(self, before_utc_ms: int) -> int:
         """Drop the oldest records, written before that time and covered by every snapshot kept, and say how many.
