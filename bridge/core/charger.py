@@ -7,7 +7,7 @@ from enum import Enum, unique
 
 from bridge.core.messages import Answer, MeterSampled
 from bridge.core.plan import ChargerPlan, Offline, Way
-from bridge.core.quantities import Millis, Watts
+from bridge.core.quantities import Millis, Now, Watts
 
 VIOLATIONS_TO_DISTRUST = 2  # a single sample may have been measured before the cut and travelled after it
 PROOFS_TO_TRUST = 2
@@ -77,7 +77,8 @@ class Charger:
     accusations: they end on proof only.
 
     With a lease the grant ends by itself at `grant_ends_ms`, give or take the guard, and the floor holds then, if it
-    was found installed (`floored`) since the last boot that we know of.
+    was found installed (`floored`) since the last boot that we know of. While its clock is not known to go by ours
+    (`clock_known`) that may be at any time, or never.
     """
 
     serial: str
@@ -97,6 +98,7 @@ class Charger:
     unanswered_ends_ms: Millis | None = None
     renew_ms: Millis | None = None
     lease_ending: bool = False
+    clock_known: bool = False
     granted_by: Way = Way.LIMIT
     failures: int = 0
     retry_ms: Millis | None = None
@@ -138,7 +140,9 @@ class Charger:
     def _told_w(self, plan: ChargerPlan) -> Watts:
         """The highest of what it was told and may hold; a lease that may have ended leaves the floor."""
         told_w = max(self.grant_w or 0, self.unanswered_w or 0)
-        return max(told_w, plan.floor_w) if self.lease_ending else told_w
+        if plan.lease_ms is not None and (self.lease_ending or not self.clock_known):
+            return max(told_w, plan.floor_w)
+        return told_w
 
     def at_worst(self, plan: ChargerPlan) -> bool:
         """Whether it counts at its worst because nothing better is proven."""
@@ -150,10 +154,14 @@ class Charger:
         """Whether it can be given a share: it is there and nothing speaks against it."""
         return self.connected and not self.disobeys and not self.refused
 
+    def unsure(self, plan: ChargerPlan) -> bool:
+        """Whether it may for long draw more than it was told, because it does not answer or its clock is not known."""
+        return self.failures > 0 or (plan.lease_ms is not None and not self.clock_known)
+
     def shares_as(self, plan: ChargerPlan) -> int:
         """What sharing out goes by beside demand and wish: what it costs the others and why, and whether it pauses."""
         paused = self.way(plan) in (Way.PAUSE, Way.STOP)
-        if self.obedient and not self.failures:
+        if self.obedient and not self.unsure(plan):
             return -1 - paused
         return 4 * self.worst_w + 2 * self.obedient + paused
 
@@ -228,7 +236,8 @@ class Charger:
         if self.grant_w != order.limit_w:
             self.samples_of_grant = 0
         self.grant_w, self.proven, self.refused = order.limit_w, True, False
-        self.grant_ends_ms, self.lease_ending, self.granted_by = order.ends_ms, False, order.way
+        self.grant_ends_ms, self.granted_by = order.ends_ms, order.way
+        self.lease_ending = plan.lease_ms is not None and order.ends_ms is None
         if order.ends_ms is not None and plan.lease_ms is not None:
             self.renew_ms = order.ends_ms - max(2 * plan.guard_ms, plan.lease_ms * 2 // 3) - order.number % 1000
 
@@ -255,12 +264,15 @@ class Charger:
             reading.stale = True
 
     def booted(self) -> None:
-        """What it kept of its limits is unproven."""
+        """What it kept of its limits is unproven; the answer to its boot set its clock."""
         self.proven = self.active = self.floored = False
-        self.renew_ms = None
+        self.renew_ms, self.clock_known = None, True
 
-    def sampled(self, sample: MeterSampled, now_ms: Millis, plan: ChargerPlan) -> list[Measurand]:
+    def sampled(self, sample: MeterSampled, now: Now, plan: ChargerPlan) -> list[Measurand]:
         """Take over a sample, judge by it whether the charger obeys, and say which measurands it brought."""
+        now_ms = now.monotonic_ms
+        if sample.dated:
+            self._compare_clocks(sample.utc_ms - now.utc_ms, plan)
         power_w = sample.power_w
         implausible = power_w is not None and power_w * 100 > plan.maximum_w * IMPLAUSIBLE_PERCENT
         valid = sample.valid and not implausible
@@ -276,6 +288,24 @@ class Charger:
             if self._trusted(plan) and power_w <= self._told_w(plan) + plan.tolerance_w:
                 self.leaving = [leaving for leaving in self.leaving if not leaving.held]
         return brought
+
+    def doubt_clock(self) -> None:
+        """Its clock may have been set, or ours was: what was granted until then ends at once or never, for all we know.
+
+        That is so until something else is granted, and of that until its clock was heard.
+        """
+        self.lease_ending, self.clock_known = True, False
+        self.grant_ends_ms = self.unanswered_ends_ms = self.renew_ms = None
+        if self.in_flight is not None:
+            self.in_flight.ends_ms = None
+
+    def _compare_clocks(self, ahead_ms: Millis, plan: ChargerPlan) -> None:
+        """Learn from the time of a sample; that of an old one proves nothing."""
+        if ahead_ms > plan.guard_ms:
+            self.clock_known = False
+        elif ahead_ms >= -plan.guard_ms and not self.clock_known:
+            self.doubt_clock()  # it may have been set a moment ago
+            self.clock_known = True
 
     def _judge(self, power_w: Watts, plan: ChargerPlan) -> None:
         allowed_w, proves = plan.maximum_w, False
@@ -343,6 +373,8 @@ class Charger:
         if self.renew_ms is not None and self.renew_ms <= now_ms:
             self.renew_ms = None
         ends = [time for time in (self.grant_ends_ms, self.unanswered_ends_ms) if time is not None]
+        if not self.clock_known:
+            return
         if ends and min(ends) - plan.guard_ms <= now_ms:
             self.lease_ending = True
         if self.grant_ends_ms is not None and self.grant_ends_ms + plan.guard_ms <= now_ms:
@@ -356,9 +388,10 @@ class Charger:
         due += [reading.fresh_until_ms for reading in self.readings.values() if not reading.stale]
         due += [time for time in (self.retry_ms, self.first_way_ms, self.renew_ms) if time is not None]
         ends = [time for time in (self.grant_ends_ms, self.unanswered_ends_ms) if time is not None]
-        due += [time + plan.guard_ms for time in ends]
-        if ends and not self.lease_ending:
-            due.append(min(ends) - plan.guard_ms)
+        if ends and self.clock_known:
+            due += [time + plan.guard_ms for time in ends]
+            if not self.lease_ending:
+                due.append(min(ends) - plan.guard_ms)
         if self.in_flight is not None:
             due.append(self.in_flight.give_up_ms)
         return min(due, default=None)

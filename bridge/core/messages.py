@@ -194,8 +194,9 @@ class LimitAnswered:
 class MeterSampled:
     """One set of samples of a charger, None where it did not say. `utc_ms` is the time of the sample.
 
-    Over phases, power is the sum, voltage the mean of line to neutral, current the highest. `energy_wh` is the import
-    register. `valid` is False where a value is implausible: kept with quality invalid, never used for control.
+    It is the charger's time if `dated`; where that cannot be true, it is the time of receipt. Over phases, power is the
+    sum, voltage the mean of line to neutral, current the highest. `energy_wh` is the import register. `valid` is False
+    where a value is implausible: kept with quality invalid, never used for control.
     """
 
     serial: str
@@ -205,6 +206,7 @@ class MeterSampled:
     current_ma: Milliamps | None = None
     energy_wh: WattHours | None = None
     valid: bool = True
+    dated: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,6 +63,7 @@ ORDERS_PER_MS = 20
 REALLOCATE_MS = 5_000  # what a changed demand waits for, so that not every sample shares out anew
 SIGNIFICANT_PERCENT = 10
 RAMP_STEP_MS = 1_000
+CLOCK_STEP_MS = 1_000  # more than any adjustment of a wall clock that goes by itself
 LONGEST_PLAUSIBLE_OUTAGE_MS = 10 * 365 * 24 * 3600 * 1000
 
 
@@ -121,6 +122,7 @@ class Site:
     accepted_ms: Millis = 0
     at_worst: set[str] = field(default_factory=set)
     restless: set[str] = field(default_factory=set)
+    wall_ms: Millis = 0  # the wall clock at monotonic 0
 
 
 def new_site(plan: Plan, boot_id: str, now: Now) -> Site:
@@ -128,6 +130,7 @@ def new_site(plan: Plan, boot_id: str, now: Now) -> Site:
     state = LinkState.FALLBACK if plan.start_in_fallback else LinkState.HOLD
     site = Site(plan, boot_id, now, Supervision(state, now.monotonic_ms), Limit(plan.capacity_w, Source.CAPACITY))
     site.limit = _limit_in_force(site)
+    site.wall_ms = now.utc_ms - now.monotonic_ms
     return site
 
 
@@ -151,6 +154,7 @@ def step(site: Site, event: Event, now: Now) -> list[Effect]:
     """Everything that follows from `event` at `now`. A timer that has elapsed acts before the event that came after."""
     effects: list[Effect] = []
     if not isinstance(event, Started):
+        _watch_wall_clock(site, now, effects)
         _let_time_pass(site, now, effects)
     before_w = site.ledger.total_w
     _happen(site, event, now, effects)
@@ -159,6 +163,18 @@ def step(site: Site, event: Event, now: Now) -> list[Effect]:
         assert site.ledger.total_w <= max(before_w, site.limit.power_w), "an order of ours raised the worst case"
     site.last = now
     return effects
+
+
+def _watch_wall_clock(site: Site, now: Now, effects: list[Effect]) -> None:
+    """Leases end by the clocks of the chargers, which ours set: after a step of ours nothing is known of theirs."""
+    wall_ms = now.utc_ms - now.monotonic_ms
+    if abs(wall_ms - site.wall_ms) < CLOCK_STEP_MS:
+        return
+    site.wall_ms = wall_ms
+    for charger in site.chargers.values():
+        if charger.connected:
+            charger.doubt_clock()
+            _charger_changed(site, charger, now, effects)
 
 
 def _let_time_pass(site: Site, now: Now, effects: list[Effect]) -> None:
@@ -300,7 +316,7 @@ def _charger_spoke(
             charger.answered(event.order, event.answer, now.monotonic_ms, plan, event.read_back_w)
             _show_charger(site, charger, now, effects)
         case MeterSampled():
-            brought = charger.sampled(event, now.monotonic_ms, plan)
+            brought = charger.sampled(event, now, plan)
             effects += readings_changed(site.image, site.plan.points, plan.index, charger, brought, None)
         case SessionChanged():
             if charger.active == event.active:
@@ -328,6 +344,7 @@ def _charger_came_or_went(
         case ChargerConnected():
             charger.lost_connection(now.monotonic_ms, plan)
             charger.connected = True
+            charger.doubt_clock()
         case ChargerDisconnected():
             charger.lost_connection(now.monotonic_ms, plan)
         case ChargerBooted():
@@ -386,6 +403,7 @@ def _started(site: Site, event: Started, now: Now, effects: list[Effect]) -> Non
     if not held and site.link.state is LinkState.HOLD and event.plan.hold_ms is not None:
         site.link = Supervision(LinkState.HOLD, now.monotonic_ms - event.plan.hold_ms)
     site.connections, site.awaiting, site.undo, site.journal_lost = 0, None, None, False
+    site.wall_ms = now.utc_ms - now.monotonic_ms
     before, site.plans = site.plans, {plan.serial: plan for plan in event.plan.chargers}
     site.in_service = sum(not plan.out_of_service for plan in event.plan.chargers)
     # A charger that is planned otherwise than before is a stranger: what was proven of it was proven of another plan.
@@ -511,7 +529,8 @@ def _share_out(site: Site, now: Now) -> None:
         running = keep_running and charger.target_w > 0
         turn = (place - slot) % len(chargers)
         requests.append(_request(charger, site.plans[charger.serial], (not running, turn)))
-    shares = _shares(budget_w(_ramped(site, now), site.chargers.values()), chargers, requests)
+    unsure = [place for place, charger in enumerate(chargers) if charger.unsure(site.plans[charger.serial])]
+    shares = _shares(budget_w(_ramped(site, now), site.chargers.values()), chargers, unsure, requests)
     paused = False
     for charger, request, share_w in zip(chargers, requests, shares, strict=True):
         charger.target_w = share_w
@@ -527,13 +546,12 @@ def _share_out(site: Site, now: Now) -> None:
             site.restless.add(charger.serial)
 
 
-def _shares(budget: Watts, chargers: list[Charger], requests: list[Request]) -> list[Watts]:
-    """Share out; who leaves orders unanswered keeps his share to come back to, and the others pay what he may draw."""
+def _shares(budget: Watts, chargers: list[Charger], unsure: list[int], requests: list[Request]) -> list[Watts]:
+    """Share out; those we are unsure of keep their share to come back to, and the others pay what they may draw."""
     shares = allocate(budget, requests)
-    mute = [place for place, charger in enumerate(chargers) if charger.failures]
-    if any(chargers[place].worst_w > shares[place] for place in mute):
-        left_w = budget - sum(max(chargers[place].worst_w, shares[place]) for place in mute)
-        others = [place for place, charger in enumerate(chargers) if not charger.failures]
+    if any(chargers[place].worst_w > shares[place] for place in unsure):
+        left_w = budget - sum(max(chargers[place].worst_w, shares[place]) for place in unsure)
+        others = sorted(set(range(len(chargers))).difference(unsure))
         for place, share_w in zip(others, allocate(max(0, left_w), [requests[place] for place in others]), strict=True):
             shares[place] = share_w
     return shares

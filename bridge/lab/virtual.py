@@ -285,6 +285,7 @@ class World:
         skew_ms = min(plan.guard_ms - 5_000, 120_000)
         skew_ms = self.random.choice([-skew_ms, self.random.randint(-skew_ms, skew_ms), skew_ms])
         unit = Unit(plan, self._draw_demand(plan), skew_ms)
+        unit.sets_clock(self._utc_offset_ms, self.now_ms)
         if self._strikes("stubborn"):
             unit.refuses = frozenset(way for way in Way if self.random.random() < 0.5)
         unit.refresh(self.now_ms)
@@ -499,6 +500,7 @@ class World:
         self.submit(ChargerConnected(serial))
         if unit.unannounced or self.random.random() < 0.5:
             self._boot(unit)
+        self._later(0, 5 * MINUTE_MS, self._heartbeat, serial, unit.generation)
         self._later(SECOND_MS, self._sample_every_ms, self._sample, serial, unit.generation)
 
     def _boot(self, unit: Unit) -> None:
@@ -506,6 +508,7 @@ class World:
         if self._strikes("forget") and (unit.plan.lease_ms is not None or unit.plan.offline is not Offline.KEEPS_LIMIT):
             unit.forgets(self.now_ms)
         unit.unannounced = True
+        unit.sets_clock(self._utc_offset_ms, self.now_ms)
         self.submit(ChargerBooted(unit.plan.serial, "virtual", "1"))
         self._change_demand(unit)
 
@@ -552,6 +555,11 @@ class World:
             unit.unknown = False
             self.submit(ChargerDisconnected(serial))
 
+    def _heartbeat(self, serial: str, generation: int) -> None:
+        unit = self.units.get(serial)
+        if unit is not None and unit.connected and unit.generation == generation:
+            unit.sets_clock(self._utc_offset_ms, self.now_ms)
+
     def _sample(self, serial: str, generation: int) -> None:
         unit = self.units.get(serial)
         if unit is None or not unit.connected or unit.generation != generation:
@@ -559,13 +567,13 @@ class World:
         self._later(self._sample_every_ms, self._sample_every_ms * 5 // 4, self._sample, serial, generation)
         power_w = unit.power_w(self.now_ms)
         if self._strikes("wild_sample"):
-            self.submit(MeterSampled(serial, self.clock().utc_ms, power_w=unit.plan.maximum_w * 3))
+            self.submit(MeterSampled(serial, self.now_ms + unit.utc_offset_ms, power_w=unit.plan.maximum_w * 3))
         if self._strikes("late_sample"):
-            self._later(0, 3_000, self._measured, serial, generation, power_w)
+            self._later(0, 3_000, self._measured, serial, generation, power_w, self.now_ms)
         else:
-            self._measured(serial, generation, power_w)
+            self._measured(serial, generation, power_w, self.now_ms)
 
-    def _measured(self, serial: str, generation: int, power_w: Watts) -> None:
+    def _measured(self, serial: str, generation: int, power_w: Watts, at_ms: Millis) -> None:
         """A sample arrives. A liar is caught by two that are above all it is counted at."""
         unit = self.units.get(serial)
         if unit is None or not unit.connected or unit.generation != generation:
@@ -579,7 +587,7 @@ class World:
             unit.caught, unit.samples_since_caught = True, 0
         elif unit.samples_since_caught >= 2:
             unit.caught = False
-        self.submit(MeterSampled(serial, self.clock().utc_ms, power_w=power_w))
+        self.submit(MeterSampled(serial, at_ms + unit.utc_offset_ms, power_w=power_w))
 
     # What the service does
 
@@ -626,12 +634,19 @@ class World:
             slowest_ms = MINUTE_MS if self._strikes("late") else 300
             unit.busy_until_ms = max(unit.busy_until_ms, self.now_ms + self.random.randint(10, slowest_ms))
             unit.in_transit[effect.order] = effect.limit_w
-            ends_ms = NEVER_MS
+            valid_to_ms = NEVER_MS
             if isinstance(effect, SetLimit) and effect.valid_ms is not None:
-                ends_ms = self.now_ms + effect.valid_ms + unit.skew_ms
+                valid_to_ms = self.clock().utc_ms + effect.valid_ms
             delay_ms = unit.busy_until_ms - self.now_ms
             self._later(
-                delay_ms, delay_ms, self._obey, effect, unit, (unit.generation, self._incarnation), ends_ms, silent
+                delay_ms,
+                delay_ms,
+                self._obey,
+                effect,
+                unit,
+                (unit.generation, self._incarnation),
+                valid_to_ms,
+                silent,
             )
             if silent or delay_ms >= SHELL_DEADLINE_MS:
                 self._answer_later(unit, effect, Answer.UNANSWERED)
@@ -661,7 +676,7 @@ class World:
             raise Violation(f"raising {plan.serial} to {effect.limit_w} W allows {truth_w} W, the limit is {limit_w} W")
 
     def _obey(
-        self, effect: SetLimit | SetFloor, unit: Unit, sent_over: tuple[int, int], ends_ms: Millis, silent: bool
+        self, effect: SetLimit | SetFloor, unit: Unit, sent_over: tuple[int, int], valid_to_ms: Millis, silent: bool
     ) -> None:
         """A connection keeps the order of what was sent over it; what a dead one left is done before, or never."""
         generation, incarnation = sent_over
@@ -676,7 +691,8 @@ class World:
         unit.obeyed_generation = generation
         if isinstance(effect, SetFloor):
             unit.installs(effect.limit_w, self.now_ms)
-        elif ends_ms > self.now_ms:
+        else:
+            ends_ms = NEVER_MS if valid_to_ms == NEVER_MS else valid_to_ms - unit.utc_offset_ms
             unit.obeys(effect.limit_w, ends_ms, self.now_ms)
         if silent or incarnation != self._incarnation:
             return
@@ -826,6 +842,9 @@ class World:
             self.engine.submit(Woke())
         if self._strikes("clock_jump"):
             self._utc_offset_ms += self.random.choice([-2, 2]) * HOUR_MS
+            self.engine.submit(Woke())
+            for serial, unit in self.units.items():
+                self._later(0, 5 * MINUTE_MS, self._heartbeat, serial, unit.generation)
         if self._durable is None and not self.journal.failing:
             self.engine.flush()
             self.engine.snapshot()
@@ -964,14 +983,14 @@ class World:
 
     def _check_cuts(self, limit_w: Watts) -> None:
         """Above the limit everybody who can be told was told at once, and told enough."""
-        fixed_w, shared_w, mute_w, others_w = 0, 0, 0, 0
+        fixed_w, shared_w, unsure_w, others_w = 0, 0, 0, 0
         for unit, charger in self._pairs:
             if not charger.obedient:
                 fixed_w += charger.worst_w
                 continue
             shared_w += charger.target_w
-            if charger.failures:
-                mute_w += charger.worst_w
+            if charger.unsure(unit.plan):
+                unsure_w += charger.worst_w
             else:
                 others_w += charger.target_w
             told_w = charger.grant_w
@@ -980,8 +999,10 @@ class World:
                 raise Violation(f"{unit.plan.serial} was told {told_w} W and not yet to go to {charger.target_w} W")
         if shared_w > max(0, limit_w - fixed_w):
             raise Violation(f"{shared_w} W are shared out beside {fixed_w} W, the limit is {limit_w} W")
-        if others_w > max(0, limit_w - fixed_w - mute_w):
-            raise Violation(f"{others_w} W are shared out beside {fixed_w} W and {mute_w} W of those who do not answer")
+        if others_w > max(0, limit_w - fixed_w - unsure_w):
+            raise Violation(
+                f"{others_w} W are shared out beside {fixed_w} W and {unsure_w} W of those we are unsure of"
+            )
 
     def _check_sizes(self, site: Site) -> None:
         """Nothing grows without a bound."""

@@ -14,14 +14,16 @@ NEVER_MS = 1 << 60
 class Unit:
     """The truth about one charger; times are the world's own, which never step.
 
-    It holds its newest grant until that ends on its own clock (`skew_ms` off), then its floor if one is installed, and
-    nothing but its hardware else. What it held before a cut it may still draw for its reaction time (`fading`).
+    It holds its newest grant until that ends on its own clock, then its floor if one is installed, and nothing but its
+    hardware else. Its clock (`utc_offset_ms` from the world's time) is set by the service's now and then, and is
+    `skew_ms` behind it then. What it held before a cut it may still draw for its reaction time (`fading`).
     `unknown` is set while its connection is gone and nobody can know it yet, `unannounced` until its boot is recorded.
     """
 
     plan: ChargerPlan
     demand_w: Watts = 0
     skew_ms: Millis = 0
+    utc_offset_ms: Millis = 0
     grant_w: Watts | None = None
     grant_ends_ms: Millis = NEVER_MS
     floor_w: Watts | None = None
@@ -87,6 +89,14 @@ class Unit:
     def power_w(self, now_ms: Millis) -> Watts:
         """What its meter shows."""
         return self.demand_w if self.lies else min(self.demand_w, self.may_draw_w(now_ms))
+
+    def sets_clock(self, utc_offset_ms: Millis, now_ms: Millis) -> None:
+        """Take over the service's time; a grant goes on ending when the clock says so."""
+        change_ms = utc_offset_ms - self.skew_ms - self.utc_offset_ms
+        self.utc_offset_ms += change_ms
+        if self.grant_ends_ms != NEVER_MS:
+            self.grant_ends_ms = max(now_ms, self.grant_ends_ms - change_ms)
+        self.refresh(now_ms)
 
     def obeys(self, limit_w: Watts, ends_ms: Millis, now_ms: Millis) -> None:
         """Hold a new grant."""

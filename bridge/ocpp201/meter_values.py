@@ -57,7 +57,7 @@ def samples(
     grouped: dict[str, list[dict[str, Any]]] = {}
     for element in meter_value:
         grouped.setdefault(str(element.get("timestamp", "")), []).extend(element.get("sampledValue", ()))
-    read = (_sample(serial, _time(text, received, offline=offline), values) for text, values in grouped.items())
+    read = (_sample(serial, *_time(text, received, offline=offline), values) for text, values in grouped.items())
     return [sample for sample in read if sample is not None]
 
 
@@ -79,6 +79,7 @@ def combined(serial: str, parts: Iterable[MeterSampled]) -> MeterSampled:
         current_ma=max(currents, default=None),
         energy_wh=sum(energies) if len(energies) == len(known) else None,
         valid=all(part.valid for part in known),
+        dated=all(part.dated for part in known),
     )
 
 
@@ -99,17 +100,17 @@ def phase_currents_ma(meter_value: list[dict[str, Any]]) -> list[Milliamps | Non
     return [found.get(phase) for phase in ("L1", "L2", "L3")]
 
 
-def _time(text: str, received: Now, *, offline: bool) -> Millis:
-    """Read the time of a sample; `received` where it is none or cannot be true."""
+def _time(text: str, received: Now, *, offline: bool) -> tuple[Millis, bool]:
+    """Read the time of a sample, True; or `received`, False, where it is none or cannot be true."""
     utc_ms = read_utc_ms(text)
-    if utc_ms is None:
-        return received.utc_ms
-    if abs(utc_ms - received.utc_ms) <= MAX_CLOCK_ERROR_MS:
-        return utc_ms
-    return utc_ms if offline and _EARLIEST_UTC_MS <= utc_ms < received.utc_ms else received.utc_ms
+    if utc_ms is not None:
+        near = abs(utc_ms - received.utc_ms) <= MAX_CLOCK_ERROR_MS
+        if near or (offline and _EARLIEST_UTC_MS <= utc_ms < received.utc_ms):
+            return utc_ms, True
+    return received.utc_ms, False
 
 
-def _sample(serial: str, utc_ms: Millis, values: list[dict[str, Any]]) -> MeterSampled | None:
+def _sample(serial: str, utc_ms: Millis, dated: bool, values: list[dict[str, Any]]) -> MeterSampled | None:
     found: dict[str, dict[str, list[dict[str, Any]]]] = {}
     for value in values:
         measurand = value.get("measurand", _DEFAULT_MEASURAND)
@@ -139,6 +140,7 @@ def _sample(serial: str, utc_ms: Millis, values: list[dict[str, Any]]) -> MeterS
         current_ma=read.get("Current.Import"),
         energy_wh=read.get(_DEFAULT_MEASURAND),
         valid=valid,
+        dated=dated,
     )
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from bridge.core.messages import (
     Answer,
     ChargerBooted,
@@ -17,6 +19,7 @@ from bridge.core.messages import (
     SetFloor,
     SetLimit,
     Started,
+    WishChanged,
 )
 from bridge.core.plan import Way
 from bridge.core.points import Signal
@@ -161,7 +164,7 @@ def run_from_start(site: Bench, seconds: float) -> list[Effect]:
 
 def test_an_unreachable_leased_charger_ends_in_its_floor_after_the_lease_and_the_guard() -> None:
     site = leased()
-    site.tell(ChargerConnected(A))
+    site.tell(ChargerConnected(A), ChargerBooted(A, "m", "f"))
     run_from_start(site, 10)
     site.tell(ChargerDisconnected(A))
     assert site.site.ledger.total_w == 20_000
@@ -173,7 +176,7 @@ def test_an_unreachable_leased_charger_ends_in_its_floor_after_the_lease_and_the
 
 def test_a_grant_below_the_floor_counts_at_the_floor_once_its_lease_may_have_ended() -> None:
     site = leased()
-    site.tell(ChargerConnected(A))
+    site.tell(ChargerConnected(A), ChargerBooted(A, "m", "f"))
     run_from_start(site, 10)
     site.link_up()
     site.tell(LimitAnswered(A, 0, Answer.ACCEPTED))
@@ -187,7 +190,7 @@ def test_a_grant_below_the_floor_counts_at_the_floor_once_its_lease_may_have_end
 
 def test_a_reboot_unproves_the_floor_too() -> None:
     site = leased()
-    site.tell(ChargerConnected(A))
+    site.tell(ChargerConnected(A), ChargerBooted(A, "m", "f"))
     run_from_start(site, 10)
     effects = site.tell(ChargerBooted(A, "m", "f"))
     assert site.site.ledger.total_w == 22_000
@@ -196,13 +199,43 @@ def test_a_reboot_unproves_the_floor_too() -> None:
 
 def test_a_restart_counts_a_lease_on_where_it_was() -> None:
     site = leased()
-    site.tell(ChargerConnected(A))
+    site.tell(ChargerConnected(A), ChargerBooted(A, "m", "f"))
     run_from_start(site, 10)
     site.now_ms += 60_000
     site.utc_ms += 60_000
     site.tell(Started(site.boot, site.plan))
     assert site.site.ledger.total_w == 20_000
     site.wait(80)
+    assert site.site.ledger.total_w == 4_140
+
+
+@pytest.mark.parametrize("step_ms", [-7_200_000, 7_200_000])
+def test_after_a_step_of_our_wall_clock_a_lease_ends_only_once_the_chargers_clock_was_heard(step_ms: int) -> None:
+    site = leased()
+    site.tell(ChargerConnected(A), ChargerBooted(A, "m", "f"))
+    run_from_start(site, 10)
+    site.utc_ms += step_ms
+    site.tell(ChargerDisconnected(A))
+    site.wait(150)
+    assert site.site.ledger.total_w == 20_000, "its clock may have been set to what ours said since"
+    site.tell(ChargerConnected(A))
+    site.tell(MeterSampled(A, site.utc_ms - 2_000, power_w=4_000))
+    run_from_start(site, 10)
+    site.tell(ChargerDisconnected(A))
+    site.wait(150)
+    assert site.site.ledger.total_w == 4_140
+
+
+def test_a_charger_whose_clock_runs_ahead_may_be_in_its_floor_already() -> None:
+    site = leased()
+    site.tell(ChargerConnected(A), ChargerBooted(A, "m", "f"))
+    run_from_start(site, 10)
+    site.link_up()
+    site.answer(site.setpoint(6_000.0))
+    site.answer(site.tell(WishChanged(A, 0)))
+    run(site, 5)
+    assert site.site.ledger.total_w == 0
+    site.tell(MeterSampled(A, site.utc_ms + 60_000, power_w=0))
     assert site.site.ledger.total_w == 4_140
 
 
