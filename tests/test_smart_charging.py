@@ -91,7 +91,7 @@ class Csms(CentralSystem):
         assert SCHEMAS.problem_in_request(action, payload) is None
         answered: asyncio.Future[Payload | CallError] = asyncio.get_running_loop().create_future()
         self.sessions[serial].from_above(action, payload, answered.set_result)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             outcome = await answered
         assert isinstance(outcome, CallError) or SCHEMAS.problem_in_response(action, outcome) is None
         return outcome

@@ -136,7 +136,7 @@ class FakeUnit:
         answered: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
         self._open[message_id] = answered
         await self.websocket.send(json.dumps([2, message_id, action, payload]))
-        frame = await asyncio.wait_for(answered, 5)
+        frame = await asyncio.wait_for(answered, 20)
         return frame[2] if frame[0] == 3 else frame
 
     async def _read(self) -> None:
@@ -218,7 +218,7 @@ class Bench:
         assert_valid(Call(action, payload))
         answered: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self.units[-1].from_above(action, payload, answered.set_result)
-        answer = await asyncio.wait_for(answered, 5)
+        answer = await asyncio.wait_for(answered, 20)
         return answer if isinstance(answer, CallError) else valid_response(action, answer)
 
     def of(self, kind: type[Any]) -> list[Any]:
@@ -243,8 +243,8 @@ class Bench:
 
 
 async def until(true: Callable[[], object]) -> None:
-    """Wait until something is so, at most five seconds."""
-    async with asyncio.timeout(5):
+    """Wait until something is so, at most twenty seconds."""
+    async with asyncio.timeout(20):
         while not true():  # noqa: ASYNC110  what is waited for knows no event
             await asyncio.sleep(0.005)
 

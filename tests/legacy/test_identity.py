@@ -24,7 +24,7 @@ async def dial(bench: Bench, path: str = "", protocol: str | None = "ocpp1.5") -
 
 async def boot(websocket: ClientConnection, **serials: str) -> Any:
     await websocket.send(json.dumps([2, "1", "BootNotification", BOOT | serials]))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         return json.loads(await websocket.recv())
 
 

@@ -72,7 +72,7 @@ class Listening:
 
     async def submitted(self, kind: type[EventT], count: int = 1) -> list[EventT]:
         """Wait until `count` events of a kind were submitted and return them."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(20):
             while True:
                 found: list[EventT] = [event for event in self.events if isinstance(event, kind)]
                 if len(found) >= count:
@@ -87,7 +87,7 @@ class Listening:
 
 async def eventually(condition: Callable[[], bool]) -> None:
     """Wait for something that announces itself in no other way."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(20):
         while not condition():  # noqa: ASYNC110  nothing to wait on
             await asyncio.sleep(0.002)
 
@@ -124,7 +124,7 @@ async def ask(websocket: ClientConnection, action: str, payload: dict[str, Any],
 
 
 async def next_frame(websocket: ClientConnection, wanted: Callable[[Any], bool] = lambda _: True) -> Any:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(20):
         while True:
             frame = json.loads(await websocket.recv())
             if wanted(frame):

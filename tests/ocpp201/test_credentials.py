@@ -383,7 +383,7 @@ async def test_o42_a_charger_whose_certificate_is_revoked_loses_its_connection_a
 def come_back(port: int, tls: ssl.SSLContext, session: ssl.SSLSession) -> None:
     """Try to come back by an earlier session; raises ssl.SSLError where its certificate is looked at anew."""
     with (
-        socket.create_connection(("127.0.0.1", port), timeout=5) as link,
+        socket.create_connection(("127.0.0.1", port), timeout=20) as link,
         tls.wrap_socket(link, server_hostname="localhost", session=session) as secured_link,
     ):
         secured_link.recv(1)
@@ -401,17 +401,18 @@ async def test_o42_files_that_went_bad_leave_the_old_ones_in_force(keys: Keys, t
 
 
 async def test_o5_half_open_tls_handshakes_are_bounded_and_end(keys: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bridge.ocpp201.connection.OPEN_TIMEOUT_S", 0.3)
+    monkeypatch.setattr("bridge.ocpp201.connection.OPEN_TIMEOUT_S", 1.0)
     async with with_tls(keys, secured(3), max_opening_per_address=3) as world:
         with capture_logs() as lines:
             silent = [await asyncio.open_connection("127.0.0.1", world.server.port) for _ in range(5)]
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(20):
                 await asyncio.gather(*(reader.read() for reader, _ in silent), return_exceptions=True)
         assert [line["event"] for line in lines] == [
             *["connection refused: too many"] * 2,
             *["TLS handshake failed"] * 3,
         ]
         await eventually(lambda: not world.server._connections and not world.server._opening)
+        monkeypatch.setattr("bridge.ocpp201.connection.OPEN_TIMEOUT_S", 20.0)
         await (await dial(world, tls=keys.client(A))).close()
         for _, writer in silent:
             writer.close()

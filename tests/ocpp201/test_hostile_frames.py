@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import random
-import time
 from contextlib import suppress
 
 from websockets.asyncio.client import ClientConnection
@@ -103,7 +102,7 @@ async def is_served(world: Listening, station: ClientConnection, order: int) -> 
 
 
 async def test_ten_thousand_mutated_frames_neither_end_nor_stall_the_listener() -> None:
-    seed = int(os.environ.get("SEED", time.time_ns() % 1_000_000))
+    seed = int(os.environ.get("SEED", "201"))
     print(f"seed {seed}")  # noqa: T201  a failure is repeated with SEED=
     hostile = [f"CS-1{number:03}" for number in range(8)]
     async with listening([charger_entry(serial) for serial in ("CS-0001", *hostile)]) as world:
@@ -125,7 +124,7 @@ async def test_ten_thousand_mutated_frames_neither_end_nor_stall_the_listener() 
 
 
 async def test_five_hundred_mutated_handshakes_and_websocket_frames_neither_end_nor_stall_the_listener() -> None:
-    seed = int(os.environ.get("SEED", time.time_ns() % 1_000_000))
+    seed = int(os.environ.get("SEED", "201"))
     print(f"seed {seed}")  # noqa: T201  a failure is repeated with SEED=
     chance = random.Random(seed)
     opening = (

@@ -133,7 +133,7 @@ async def both_sides(folder: Path) -> AsyncIterator[tuple[MoreIndependentStation
             async with connect(url, subprotocols=[Subprotocol("ocpp2.0.1")]) as websocket:
                 station = MoreIndependentStation(SERIAL, websocket)
                 running = asyncio.create_task(station.start())
-                yield station, await asyncio.wait_for(above, 5), between
+                yield station, await asyncio.wait_for(above, 20), between
                 running.cancel()
                 await asyncio.gather(running, return_exceptions=True)
         finally:

@@ -70,7 +70,7 @@ class Bench:
         assert SCHEMAS.problem_in_request(action, payload) is None
         answered: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         self.profiles.from_above(action, payload, answered.set_result)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             outcome = await answered
         assert isinstance(outcome, CallError) or SCHEMAS.problem_in_response(action, outcome) is None  # type: ignore[arg-type]
         return outcome
