@@ -138,8 +138,8 @@ class PointRow(_Section):
         if self.encoding is not None and self.encoding not in ENCODINGS[self.kind]:
             names = ", ".join(each.value for each in ENCODINGS[self.kind])
             raise ValueError(f"encoding: a {self.kind.value} point can be {names}")
-        if (self.signal is Signal.LIMIT_STEP) != (self.percent is not None):
-            raise ValueError("percent: is needed with limit_step and with nothing else")
+        if (self.signal in _STEPS) != (self.percent is not None):
+            raise ValueError("percent: is needed with limit_step and limit_step_active and with nothing else")
         if isinstance(self.deadband, str) and unit_of(self.signal) != "W":
             raise ValueError("deadband: a percentage is of the capacity: for powers only")
         if self.kind is PointKind.TOTAL and any(group > COUNTER_GROUPS for group in self.groups):
@@ -296,8 +296,16 @@ def kind_of(signal: Signal) -> PointKind:
         return PointKind.COMMAND
     if signal in (Signal.CHARGER_ENERGY_WH, Signal.EVENTS_DROPPED):
         return PointKind.TOTAL
-    counted = signal in (Signal.SETPOINT_MIRROR, Signal.CHARGERS_AT_WORST)
-    return PointKind.MEASURED if counted or unit_of(signal) else PointKind.SINGLE
+    return PointKind.MEASURED if signal in _NUMBERS or unit_of(signal) else PointKind.SINGLE
+
+
+_NUMBERS: Final = (
+    Signal.SETPOINT_MIRROR,
+    Signal.CHARGERS_AT_WORST,
+    Signal.CHARGERS_CONNECTED,
+    Signal.CHARGERS_CHARGING,
+)
+_STEPS: Final = (Signal.LIMIT_STEP, Signal.LIMIT_STEP_ACTIVE)
 
 
 def unit_of(signal: Signal) -> str:

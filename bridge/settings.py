@@ -1103,9 +1103,9 @@ def _clashing_points(settings: Settings) -> Iterator[str]:
             yield f"address {point.address.ioa} is both {other.name!r} and {point.name!r}: change an ioa or an index"
         if point.address.ioa > MAX_IOA:
             yield f"address {point.address.ioa} of {point.name!r} is above {MAX_IOA}: choose a smaller index"
-        if (point.signal, point.charger) in signals and not point.kind.is_command:
+        if (point.signal, point.charger, point.percent) in signals and not point.kind.is_command:
             yield f"{point.name!r} carries {point.signal.value}, which another point carries too: remove one"
-        signals.add((point.signal, point.charger))
+        signals.add((point.signal, point.charger, point.percent))
 
 
 def _explain(found: Any, model: type[BaseModel]) -> str:

@@ -65,6 +65,10 @@ class Signal(Enum):
     SETPOINT_MIRROR = "setpoint_mirror"
     LIMIT_IN_FORCE_W = "limit_in_force_w"
     WORST_CASE_W = "worst_case_w"
+    LIMIT_ENABLED = "limit_enabled"
+    EMERGENCY_STOP_ACTIVE = "emergency_stop_active"
+    LIMIT_STEP_ACTIVE = "limit_step_active"
+    LOCAL_LIMIT_ACTIVE = "local_limit_active"
     LIMIT_ACTIVE = "limit_active"
     LIMIT_REACHED = "limit_reached"
     FALLBACK_ACTIVE = "fallback_active"
@@ -73,6 +77,8 @@ class Signal(Enum):
     CERTIFICATE_EXPIRES = "certificate_expires"  # the outstation itself: its certificate or CRL ends soon
     EVENTS_DROPPED = "events_dropped"  # the outstation itself: how many events did not fit the event store
     CHARGERS_AT_WORST = "chargers_at_worst"
+    CHARGERS_CONNECTED = "chargers_connected"
+    CHARGERS_CHARGING = "chargers_charging"
     TIME_TO_REACH_S = "time_to_reach_s"
     CHARGER_POWER_W = "charger_power_w"
     CHARGER_VOLTAGE_V = "charger_voltage_v"
@@ -129,7 +135,8 @@ class Point:
 
     On the wire the value stands in `encoding` (default: the first of its kind) and in `unit`; `per_unit` is how much of
     the core's unit one unit of the wire is, for a normalized value how much 1.0 is. A command waits for a selection
-    with `select_before_operate`; that of a step sets so many `percent`. A monitored value belongs to the interrogation
+    with `select_before_operate`; that of a step sets so many `percent`, and the point that
+    shows whether it holds has as many. A monitored value belongs to the interrogation
     `groups` 1–16 (a counter: 1–4) besides the station's; it is sent by itself every `cyclic_ms` as cyclic and every
     `background_ms` as background scan, reported again after `refresh_ms` without a report, and, with
     `double_transmission`, reported twice, first without its time tag. None: not at all.
@@ -166,11 +173,12 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class PointTable:
-    """All points of one outstation, found by address or by meaning."""
+    """All points of one outstation, found by address or by meaning; `steps` show which step holds."""
 
     points: tuple[Point, ...]
     by_address: dict[PointAddress, Point] = field(init=False, repr=False, compare=False)
     by_signal: dict[tuple[Signal, int | None], Point] = field(init=False, repr=False, compare=False)
+    steps: tuple[Point, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "by_address", {point.address: point for point in self.points})
@@ -178,7 +186,9 @@ class PointTable:
         object.__setattr__(self, "by_signal", {(point.signal, point.charger): point for point in self.points})
         if len(self.by_address) != len(self.points):
             raise ValueError("two points share one address")
-        if len({(point.signal, point.charger) for point in monitored}) != len(monitored):
+        steps = tuple(point for point in monitored if point.signal is Signal.LIMIT_STEP_ACTIVE)
+        object.__setattr__(self, "steps", steps)
+        if len({(point.signal, point.charger, point.percent) for point in monitored}) != len(monitored):
             raise ValueError("two points carry the same signal")
 
     @property

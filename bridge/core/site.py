@@ -648,14 +648,25 @@ def _show_limit(site: Site, now: Now, effects: list[Effect]) -> None:
     _show(site, Signal.LIMIT_ACTIVE, limit_w < site.plan.capacity_w, Quality.GOOD, now, effects)
     _show(site, Signal.LIMIT_REACHED, worst_w <= limit_w, Quality.GOOD, now, effects)
     _show(site, Signal.FALLBACK_ACTIVE, site.link.falls_back, Quality.GOOD, now, effects)
+    _show(site, Signal.LOCAL_LIMIT_ACTIVE, site.manual is not None, Quality.GOOD, now, effects)
     _show(site, Signal.CHARGERS_AT_WORST, len(site.at_worst), Quality.GOOD, now, effects)
+    if (Signal.CHARGERS_CONNECTED, None) in site.plan.points.by_signal:
+        connected = sum(charger.connected for charger in site.chargers.values())
+        _show(site, Signal.CHARGERS_CONNECTED, connected, Quality.GOOD, now, effects)
+    if (Signal.CHARGERS_CHARGING, None) in site.plan.points.by_signal:
+        charging = sum(charger.active and charger.connected for charger in site.chargers.values())
+        _show(site, Signal.CHARGERS_CHARGING, charging, Quality.GOOD, now, effects)
     _show(site, Signal.COMMON_ALARM, bool(site.alarms), Quality.GOOD, now, effects)
 
 
 def _show_setpoint(site: Site, now: Now, effects: list[Effect]) -> None:
-    newest = site.commanded.newest
+    commanded, newest = site.commanded, site.commanded.newest
     value, quality = (newest.value, Quality.GOOD) if newest else (0.0, Quality.INVALID)
     _show(site, Signal.SETPOINT_MIRROR, value, quality, now, effects)
+    _show(site, Signal.LIMIT_ENABLED, commanded.enabled, Quality.GOOD, now, effects)
+    _show(site, Signal.EMERGENCY_STOP_ACTIVE, commanded.emergency_stop, Quality.GOOD, now, effects)
+    for point in site.plan.points.steps:
+        effects += site.image.show(point, point.percent == commanded.step_percent, Quality.GOOD, now.utc_ms)
 
 
 def _show_site_power(site: Site, now: Now, effects: list[Effect]) -> None:
