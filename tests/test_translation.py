@@ -40,7 +40,7 @@ class TwoMakes(Bridge):
 
     def trace(self, *words: str) -> list[str]:
         command = [sys.executable, "-m", "bridge", "trace", "--no-follow", "--config", str(self.config), *words]
-        return subprocess.run(command, capture_output=True, timeout=20, check=True, text=True).stdout.splitlines()
+        return subprocess.run(command, capture_output=True, timeout=60, check=True, text=True).stdout.splitlines()
 
 
 async def called(websocket: ClientConnection, message_id: str, action: str, payload: dict[str, Any]) -> Any:
@@ -65,7 +65,7 @@ async def test_units_of_two_dialects_are_served_shown_and_traced_without_secrets
             assert "heartbeatInterval" in await called(brenta, "b1", "BootNotification", BOOT)
             assert "interval" in await called(sixteen, "s1", "BootNotification", BOOT)
             await called(brenta, "b2", "Authorize", {"idTag": "04A1B2C3D4"})
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(20):
                 while not (await bridge.status())["units"]["BR-0001"]["sampling_problem"]:  # noqa: ASYNC110  in another process
                     await asyncio.sleep(0.05)
             lines = bridge.trace("--serial", "BR-0001", "--message", "authorize")
