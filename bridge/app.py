@@ -13,6 +13,7 @@ from typing import Any
 import structlog
 from fastapi import Depends
 
+from bridge.child import Child
 from bridge.core.limit import Source
 from bridge.core.messages import (
     AlarmChanged,
@@ -491,17 +492,23 @@ class App:
         self.recent.watch(self.engine.site)
 
 
-async def run(settings: Settings) -> int:
-    """Serve until SIGTERM or SIGINT. The exit code: 0 after a signal, 70 if the service wants to be started anew."""
+async def run(settings: Settings, dashboard: Sequence[str]) -> int:
+    """Serve until SIGTERM or SIGINT. The exit code: 0 after a signal, 70 if the service wants to be started anew.
+
+    `dashboard` is the command of the dashboard, which is a child of the service where the settings want one.
+    """
     app = App(settings)
+    child = Child(dashboard)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, app.stopping.set)
     try:
         await app.start()
+        if settings.http.dashboard_port is not None:
+            child.start()
         await app.stopping.wait()
     finally:
-        await app.stop()
+        await asyncio.gather(app.stop(), child.stop())
     if app.failure is not None:
         log.critical("ending to be started anew", why=app.failure)
         return EXIT_RESTART

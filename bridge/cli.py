@@ -77,15 +77,17 @@ def run(
     """Serve until SIGTERM."""
     settings = read_settings(config)
     set_up_logging(as_json=log_json or settings.log_format == "json")
+    dashboard_command = [sys.executable, "-m", "bridge", "dashboard", "--child"]
+    dashboard_command += [] if config is None else ["--config", str(config)]
     from bridge.app import run as serve  # noqa: PLC0415  `check` needs none of the rooms
     from bridge.store.database import StoreError  # noqa: PLC0415
 
     try:
         import uvloop  # noqa: PLC0415  present where it can be built
 
-        code = uvloop.run(serve(settings))
+        code = uvloop.run(serve(settings, dashboard_command))
     except ImportError:
-        code = asyncio.run(serve(settings))
+        code = asyncio.run(serve(settings, dashboard_command))
     except (OSError, StoreError, RuntimeError) as error:
         err.print(f"cannot start: {error}", style="red", markup=False, highlight=False)
         raise typer.Exit(1) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -11,6 +12,9 @@ from hypothesis import settings
 # What fresh seeds find must not stop another's change: they are tried with `pytest --hypothesis-profile=default`.
 settings.register_profile("fixed", derandomize=True)
 settings.load_profile("fixed")
+
+# No dashboard beside every service that a test starts: those that look at one start it themselves.
+os.environ.setdefault("GRIDLIMIT_HTTP__DASHBOARD_PORT", "null")
 
 
 @pytest.fixture(autouse=True)
