@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import typer
@@ -23,14 +26,16 @@ from bridge.settings import load
 ROOT = Path(__file__).parent.parent
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+OURS = {name: service for name, service in SERVICES.items() if "build" in service}
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 SITE = load(ROOT / "deploy" / "lab" / "site.yaml", {})
 COMMANDS = {"scenario": scenario_app, "simulate": simulate_app}
 
 WANTED = "COMPOSE_LAB"  # "1": build the images and bring the lab up; "built": bring it up from images that are there
 BUILD_S = 1200
-START_S = 180
+START_S = 420
 PLAY_S = 300
+LINK_S = 120  # t3 + t1, the hold, and a control centre that dials again
 
 
 def parsed(service: str) -> dict[str, Any]:
@@ -51,16 +56,40 @@ def test_every_service_is_bounded_and_without_privileges() -> None:
     for name, service in SERVICES.items():
         assert service["init"] is True, name
         assert service["mem_limit"], name
+        assert service["pids_limit"], name
         assert service["dns_opt"] == ["timeout:1", "attempts:1"], name
         assert service["read_only"] is True, name
         assert service["cap_drop"] == ["ALL"], name
-        assert not {"privileged", "user", "network_mode", "container_name"} & set(service), name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert not {"privileged", "user", "network_mode", "container_name", "devices"} & set(service), name
+        assert all(mount.endswith(":ro") for mount in service.get("volumes", []) if mount.startswith(".")), name
 
 
 def test_old_and_new_compose_read_the_same_file() -> None:
     assert "version" not in COMPOSE
-    assert set(COMPOSE) - {"services", "volumes"} == {key for key in COMPOSE if key.startswith("x-")}
-    assert not any("deploy" in service for service in SERVICES.values())
+    assert set(COMPOSE) - {"services", "volumes", "networks"} == {key for key in COMPOSE if key.startswith("x-")}
+    assert not any({"deploy", "develop", "configs"} & set(service) for service in SERVICES.values())
+
+
+@pytest.mark.parametrize("command", [("docker", "compose"), ("docker-compose",)], ids=" ".join)
+def test_compose_understands_the_file(command: tuple[str, ...]) -> None:
+    if not has(command):
+        pytest.skip(f"`{' '.join(command)}` is not installed")
+    told = subprocess.run([*command, "config"], cwd=ROOT, check=False, capture_output=True, text=True, timeout=60)
+    assert told.returncode == 0, told.stderr
+    assert set(yaml.safe_load(told.stdout)["services"]) <= set(SERVICES)
+
+
+def test_the_two_sides_do_not_see_each_other() -> None:
+    assert {name for name, network in COMPOSE["networks"].items() if network.get("internal")} == {"dso", "chargers"}
+    on = {
+        side: {name for name, service in SERVICES.items() if side in service["networks"]}
+        for side in COMPOSE["networks"]
+    }
+    assert on["dso"] == {"bridge", "fault-proxy", "scenarios", "control-centre"}
+    assert on["chargers"] == {"bridge", "units", "station", "scenarios"}
+    assert on["office"] == {"bridge", "csms", "prometheus", "grafana"}
+    assert all(set(service["networks"]) <= set(COMPOSE["networks"]) for service in SERVICES.values())
 
 
 def test_ports_are_published_on_this_machine_alone() -> None:
@@ -72,24 +101,30 @@ def test_ports_are_published_on_this_machine_alone() -> None:
 def test_services_wait_for_what_they_need() -> None:
     assert f"http://127.0.0.1:{SITE.http.port}/health" in SERVICES["bridge"]["healthcheck"]["test"][-1]
     healthy = {"condition": "service_healthy"}
+    assert SERVICES["bridge"]["depends_on"] == {"csms": healthy}
     assert SERVICES["units"]["depends_on"] == SERVICES["station"]["depends_on"] == {"bridge": healthy}
-    assert SERVICES["scenarios"]["depends_on"] == {"units": healthy, "station": healthy}
+    assert SERVICES["scenarios"]["depends_on"] == {"units": healthy, "station": healthy, "fault-proxy": healthy}
 
 
 def test_the_bridge_is_the_service_image_and_its_peers_the_lab_image() -> None:
-    targets = {name: service["build"]["target"] for name, service in SERVICES.items()}
+    targets = {name: service["build"]["target"] for name, service in OURS.items()}
     assert targets.pop("bridge") == "service"
     assert set(targets.values()) == {"lab"}
     assert "command" not in SERVICES["bridge"]
 
 
 def test_the_configuration_and_the_commands_of_the_peers_agree() -> None:
-    units, station, scenarios = parsed("units"), parsed("station"), parsed("scenarios")
+    units, station, csms, scenarios = parsed("units"), parsed("station"), parsed("csms"), parsed("scenarios")
     assert units["url"] == f"ws://bridge:{SITE.ocpp.port}/"
     assert station["url"] == f"ws://bridge:{SITE.ocpp.port}"
-    peers = [*serials(units["first_serial"], units["count"]), station["identity"]]
+    assert units["replica"]
+    peers = [*serials(units["first_serial"], units["count"] * SERVICES["units"]["scale"]), station["identity"]]
     assert [entry.serial for entry in SITE.chargers] == peers
-    assert scenarios["target"] == f"bridge:{SITE.iec104.port}"
+    assert urlsplit(SITE.csms.url).netloc == f"csms:{csms['port']}"
+    proxy = parsed("fault-proxy")
+    assert proxy["target"] == f"bridge:{SITE.iec104.port}"
+    assert scenarios["target"] == f"fault-proxy:{proxy['port']}"
+    assert scenarios["proxy_url"] == f"http://fault-proxy:{proxy['control_port']}"
     controls = [f"http://units:{units['control_port']}", f"http://station:{station['control_port']}"]
     assert list(scenarios["chargers_url"]) == controls
 
@@ -100,13 +135,36 @@ def test_the_pace_of_the_scenarios_is_that_of_the_bridge() -> None:
     assert scenarios["silence_s"] == timers.t3_s + timers.t1_s
 
 
+def test_more_units_are_told_to_the_bridge_as_they_name_themselves() -> None:
+    for units in (3, 12):
+        command = ["make", "--silent", "--no-print-directory", "lab-chargers", f"UNITS={units}"]
+        said = subprocess.check_output(command, cwd=ROOT, text=True).strip()
+        told = load(ROOT / "deploy" / "lab" / "site.yaml", {"GRIDLIMIT_CHARGERS": said})
+        assert [entry.serial for entry in told.chargers] == [*serials("S4-0001", units), "CS-0001"]
+        assert told.chargers == SITE.chargers or units != SERVICES["units"]["scale"]
+
+
+def test_prometheus_asks_the_bridge_and_grafana_shows_prometheus() -> None:
+    deploy = ROOT / "deploy"
+    asks = yaml.safe_load((deploy / "prometheus" / "prometheus.yml").read_text())
+    (job,) = asks["scrape_configs"]
+    assert job["static_configs"] == [{"targets": [f"bridge:{SITE.http.port}"]}]
+    assert all((deploy / "prometheus" / name).is_file() for name in asks["rule_files"])
+    (source,) = yaml.safe_load((deploy / "grafana/provisioning/datasources/prometheus.yaml").read_text())["datasources"]
+    assert source["url"] == "http://prometheus:9090"
+    (provider,) = yaml.safe_load((deploy / "grafana/provisioning/dashboards/gridlimit.yaml").read_text())["providers"]
+    mounts = dict(mount.split(":")[:2] for mount in SERVICES["grafana"]["volumes"])
+    assert all((ROOT / place).exists() for place in mounts)
+    assert mounts["./deploy/grafana/gridlimit.json"].startswith(f"{provider['options']['path']}/")
+
+
 def test_every_image_begins_with_the_base_that_is_asked_for() -> None:
     assert DOCKERFILE.index("ARG BASE_IMAGE=python:") < DOCKERFILE.index("\nFROM ")
     names = stages()
     assert len(names) == DOCKERFILE.count("\nFROM ")
     assert all(base == "${BASE_IMAGE}" or base in names for base, _ in names.values())
     assert "syntax=" not in DOCKERFILE
-    assert all(service["build"]["args"].keys() == {"BASE_IMAGE"} for service in SERVICES.values())
+    assert all(service["build"]["args"].keys() == {"BASE_IMAGE"} for service in OURS.values())
 
 
 def test_whatever_is_installed_is_pinned_with_hashes_or_our_own_wheel() -> None:
@@ -149,6 +207,7 @@ class Lab:
     """One compose project; `compose` is the command with its files and name."""
 
     compose: tuple[str, ...]
+    project: str
 
     def ask(self, *words: str, timeout_s: float = 60) -> str:
         done = subprocess.run(
@@ -161,16 +220,35 @@ class Lab:
         (container,) = self.ask("ps", "-a", "-q", service).split()
         return int(subprocess.check_output(["docker", "wait", container], text=True, timeout=timeout_s))
 
+    def status(self) -> dict[str, Any]:
+        """What the bridge says, its chargers by serial."""
+        tell = "from urllib.request import urlopen; print(urlopen('http://127.0.0.1:8080/status').read().decode())"
+        status: dict[str, Any] = json.loads(self.ask("exec", "-T", "bridge", "python3", "-c", tell))
+        return status | {"chargers": {charger["serial"]: charger for charger in status["chargers"]}}
+
+    def until(self, state: str) -> dict[str, Any]:
+        """The status as soon as the link is in that state."""
+        deadline_s = time.monotonic() + LINK_S
+        while (status := self.status())["link"]["state"] != state:
+            assert time.monotonic() < deadline_s, status["link"]
+            time.sleep(0.5)
+        return status
+
+
+def has(command: tuple[str, ...]) -> bool:
+    """Whether that Compose is installed."""
+    return (
+        bool(shutil.which(command[0]))
+        and not subprocess.run([*command, "version"], check=False, capture_output=True).returncode
+    )
+
 
 def compose_command() -> tuple[str, ...]:
     """Compose v2 where it is, else docker-compose; skips where neither is or no engine answers."""
     if not os.environ.get(WANTED):
         pytest.skip("takes minutes and a Docker engine: `make test-compose` brings the compose lab up")
     for command in (("docker", "compose"), ("docker-compose",)):
-        if (
-            shutil.which(command[0])
-            and not subprocess.run([*command, "version"], check=False, capture_output=True).returncode
-        ):
+        if has(command):
             break
     else:
         pytest.skip("neither `docker compose` nor docker-compose is installed: the compose lab was not brought up")
@@ -185,8 +263,9 @@ def compose_command() -> tuple[str, ...]:
 
 @pytest.fixture(scope="module")
 def lab() -> Iterator[Lab]:
-    compose = (*compose_command(), "--project-name", f"gridlimit-test-{os.getpid()}")
-    lab = Lab(compose)
+    project = f"gridlimit-test-{os.getpid()}"
+    compose = (*compose_command(), "--project-name", project)
+    lab = Lab(compose, project)
     if os.environ[WANTED] != "built":
         lab.ask("build", timeout_s=BUILD_S)
     try:
@@ -199,14 +278,33 @@ def lab() -> Iterator[Lab]:
 
 
 @pytest.mark.slow
-def test_the_compose_lab_passes_t1_to_t4_and_stops_when_asked(lab: Lab) -> None:
+def test_the_compose_lab_passes_t1_to_t4(lab: Lab) -> None:
     verdict = lab.exit_code("scenarios", PLAY_S)
     said = lab.ask("logs", "--no-color", "scenarios")
+    sys.stdout.write(said)
     assert verdict == 0
     assert all(f"{test} – " in said for test in ("T1", "T2", "T3", "T4"))
     assert "failed" not in said
-    lab.ask("stop", "--timeout", "10")
-    assert [lab.exit_code(service, 10) for service in ("bridge", "units", "station")] == [0, 0, 0]
+    assert sorted(lab.status()["chargers"]) == [
+        entry.serial for entry in sorted(SITE.chargers, key=lambda one: one.serial)
+    ]
+
+
+@pytest.mark.slow
+def test_a_network_that_is_disconnected_is_a_lost_link_and_no_more(lab: Lab) -> None:
+    lab.ask("run", "-d", "-T", "control-centre", "watch", "--seconds", "600")
+    lab.until("RECOVERY")
+    lab.ask("run", "--rm", "-T", "control-centre", "setpoint", "30000")
+    assert lab.until("CONNECTED")["limit"]["power_w"] == 30_000
+    (bridge,) = lab.ask("ps", "-q", "bridge").split()
+    network = f"{lab.project}_dso"
+    subprocess.run(["docker", "network", "disconnect", network, bridge], check=True)
+    assert lab.until("FALLBACK")["limit"] == {"power_w": SITE.fallback.limit_w, "source": "fallback"}
+    assert all(charger["connected"] for charger in lab.status()["chargers"].values())
+    subprocess.run(["docker", "network", "connect", "--alias", "bridge", network, bridge], check=True)
+    assert lab.until("RECOVERY")["limit"]["source"] == "fallback"
+    lab.ask("run", "--rm", "-T", "control-centre", "setpoint", "40000")
+    assert lab.until("CONNECTED")["limit"]["power_w"] == 40_000
 
 
 @pytest.mark.slow
@@ -216,3 +314,9 @@ def test_the_service_image_has_no_c104_and_no_rights(lab: Lab) -> None:
     )
     said = lab.ask("run", "--rm", "-T", "--no-deps", "--entrypoint", "python3", "bridge", "-c", tell)
     assert said.split() == ["None", "10001", "False"]
+
+
+@pytest.mark.slow
+def test_the_lab_stops_when_it_is_asked(lab: Lab) -> None:
+    lab.ask("stop", "--timeout", "10")
+    assert [lab.exit_code(service, 10) for service in ("bridge", "station", "csms", "fault-proxy")] == [0] * 4

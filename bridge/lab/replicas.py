@@ -17,7 +17,8 @@ from urllib.parse import urlsplit
 NAME_SERVER = ("127.0.0.11", 53)
 TIMEOUT_S = 2.0
 TRIES = 5
-HEADER_BYTES = 12
+RECORD_BYTES = 10  # of a record between its name and its data: type, class, time to live, length
+POINTER = 0xC0
 TYPE_PTR, CLASS_IN, RECURSION_DESIRED = 12, 1, 0x0100
 MAX_DATAGRAM_BYTES = 512
 
@@ -53,11 +54,19 @@ def _name_of(address: str, server: tuple[str, int]) -> str:
                 answer = asking.recv(MAX_DATAGRAM_BYTES)
             except OSError:
                 continue
-        record = answer[len(question) :]  # name (2 octets, a pointer), type, class, TTL, length, then the first label
-        start = 2 + 2 + 2 + 4 + 2
-        if answer[:2] == question[:2] and len(record) > start:
-            return record[start + 1 : start + 1 + record[start]].decode(errors="replace")
+        label = _after_name(answer, len(question)) + RECORD_BYTES
+        if answer[:2] == question[:2] and len(answer) > label:
+            return answer[label + 1 : label + 1 + answer[label]].decode(errors="replace")
     raise ReplicaError(f"{server[0]}:{server[1]} does not say what {address} is called: is this compose?")
+
+
+def _after_name(message: bytes, at: int) -> int:
+    """Where the name that begins there ends: written out, or as a pointer to where it stands already."""
+    while at < len(message) and message[at]:
+        if message[at] >= POINTER:
+            return at + 2
+        at += 1 + message[at]
+    return at + 1
 
 
 async def addresses(url: str) -> list[str]:
