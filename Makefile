@@ -12,7 +12,7 @@ PACE   ?= 60
 JOBS   ?= 2
 RUNS   ?= 2000000
 
-.PHONY: help install lab scenarios test lint format lock prove fuzz soak soak-fleet bench compose-lab test-compose pages docs clean
+.PHONY: help install lab scenarios test lint format lock prove fuzz soak soak-fleet bench lab-chargers compose-lab test-compose pages docs wheel sbom clean
 
 help:
 	@echo "make lab            the whole chain on loopback: plays T1-T4, shows it live, stays up (PLAY=once: ends after them)"
@@ -26,6 +26,7 @@ help:
 	@echo "make soak-fleet     1,000 chargers for FLEET_HOURS=$(FLEET_HOURS): setpoints, link cuts, reconnects; report in soak/"
 	@echo "make bench          the figures of benchmarks/RESULTS.md anew, beside the floor and the stock way"
 	@echo "make docs           the pages of docs/ as a site in build/site, which needs no other host (make pages: what is made from the code)"
+	@echo "make wheel          the wheel of this commit, the same octets wherever it is built (make sbom: what it is made of)"
 	@echo "make lock           compiles requirements-*.txt anew from pyproject.toml"
 
 install: $(VENV)/.installed
@@ -80,10 +81,33 @@ pages: install
 docs: pages
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
+# The same commit gives the same wheel, octet by octet, on whatever machine.
+wheel: install
+	rm -rf build/wheel && mkdir -p build/wheel dist
+	umask 022 && git archive HEAD LICENSE README.md pyproject.toml bridge profiles | tar --no-same-permissions -x -C build/wheel \
+		&& SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(BIN)/pip wheel --quiet --no-deps --no-build-isolation --no-index \
+		--wheel-dir dist ./build/wheel
+	sha256sum dist/*.whl
+
+# Of an environment with nothing in it but the service's lock.
+sbom: install
+	rm -rf build/sbom && mkdir -p dist && $(PYTHON) -m venv --without-pip build/sbom
+	$(BIN)/pip --python build/sbom/bin/python install --quiet --require-hashes -r requirements.txt
+	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(BIN)/cyclonedx-py environment --pyproject pyproject.toml \
+		--mc-type application --output-reproducible --of JSON -o dist/sbom.cdx.json build/sbom/bin/python
+
 COMPOSE ?= $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 
+UNITS ?= 3
+UNIT = {serial: S4-%04d, charger_profile: series4-ultra, sample_interval_s: 1},
+LAST = {serial: CS-0001, charger_profile: native-201, sample_interval_s: 1}
+
+lab-chargers:
+	@echo "[$$(printf '$(UNIT)' $$(seq $(UNITS)))$(LAST)]"
+
 compose-lab:
-	$(COMPOSE) up --build --exit-code-from scenarios
+	GRIDLIMIT_CHARGERS="$$($(MAKE) --silent --no-print-directory lab-chargers)" \
+		$(COMPOSE) up --build --scale units=$(UNITS) --exit-code-from scenarios
 
 test-compose: install
 	COMPOSE_LAB=$(or $(COMPOSE_LAB),1) $(BIN)/pytest tests/test_compose.py

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
 import typer
 from pydantic.fields import FieldInfo
 
-from bridge import cli
+from bridge import cli, licences
 from bridge.core.points import Signal
 from bridge.dso_profile import CHARGER_IOA_STRIDE, DsoProfile, kind_of, unit_of
 from bridge.iec104 import signal_list
@@ -266,6 +266,7 @@ PAGES: Final[dict[str, Callable[[], str]]] = {
     "configuration.md": configuration_page,
     "dso-profiles.md": dso_profiles_page,
     "fallback.md": fallback_page.page,
+    "licences.md": licences.page,
     "link-states.svg": fallback_drawing.drawing,
     "points.md": points_page,
     "translation.md": operations.page,
