@@ -24,10 +24,14 @@ class Setpoint:
 
 @dataclass(frozen=True, slots=True)
 class Commanded:
-    """What holds of all that was commanded. `newest` is the setpoint accepted last, `by_group` that of each group."""
+    """What holds of all that was commanded. `newest` is the setpoint accepted last, `by_group` that of each group.
+
+    `heard` are the groups that ever set one, ended since or not.
+    """
 
     newest: Setpoint | None = None
     by_group: tuple[tuple[str, Setpoint], ...] = ()
+    heard: tuple[str, ...] = ()
     newest_tag_ms: Millis | None = None
     step_percent: int | None = None
     enabled: bool = True
@@ -39,7 +43,8 @@ class Commanded:
         setpoint = Setpoint(received.value, limit_w, received.tag_utc_ms, ends_ms)
         others = tuple((group, other) for group, other in self.by_group if group != received.group)
         tag_ms = received.tag_utc_ms if received.tag_utc_ms is not None else self.newest_tag_ms
-        return replace(self, newest=setpoint, by_group=(*others, (received.group, setpoint)), newest_tag_ms=tag_ms)
+        by_group, heard = (*others, (received.group, setpoint)), tuple(sorted({*self.heard, received.group}))
+        return replace(self, newest=setpoint, by_group=by_group, heard=heard, newest_tag_ms=tag_ms)
 
     def with_switch(self, received: SwitchReceived) -> Commanded:
         """This, after an accepted switch; a step switched off leaves no step, whichever was on."""
@@ -82,15 +87,17 @@ class Commanded:
         if self.step_percent is not None:
             limits.append(Limit(plan.capacity_w * self.step_percent // 100, Source.STEP))
         if self.enabled:
-            deciding = plan.deciding_group
             limits += [
-                Limit(setpoint.limit_w, Source.SETPOINT)
-                for group, setpoint in self.by_group
-                if deciding is None or group == deciding
+                Limit(setpoint.limit_w, Source.SETPOINT) for group, setpoint in self.by_group if decides(group, plan)
             ]
-        if self.newest is None and self.step_percent is None:
+        if self.step_percent is None and not any(decides(group, plan) for group in self.heard):
             limits.append(Limit(plan.at_start_w, Source.AT_START))
         return limits
+
+
+def decides(group: str, plan: Plan) -> bool:
+    """Whether the setpoints of this redundancy group hold."""
+    return plan.deciding_group in (None, group)
 
 
 def switched_w(received: SwitchReceived, plan: Plan) -> Watts:
@@ -139,6 +146,8 @@ def tag_problem(
         return None
     if abs(now.utc_ms - tag_ms) > plan.time_tag_window_ms:
         return Reason.STALE_TIME_TAG
-    if newer_than_ms is not None and tag_ms <= newer_than_ms:
+    # One that lies beyond the window by now was accepted before the clocks were set back.
+    ahead = newer_than_ms is not None and newer_than_ms > now.utc_ms + plan.time_tag_window_ms
+    if newer_than_ms is not None and tag_ms <= newer_than_ms and not ahead:
         return Reason.REPLAYED_TIME_TAG
     return None

@@ -52,7 +52,7 @@ from bridge.core.messages import (
 from bridge.core.plan import ChargerPlan, Offline, Plan, Way
 from bridge.core.points import Quality, Signal
 from bridge.core.quantities import Millis, Now, Watts
-from bridge.core.setpoint import Commanded, decide, switched_w, tag_problem
+from bridge.core.setpoint import Commanded, decide, decides, switched_w, tag_problem
 from bridge.core.telemetry import Image, SitePower, readings_changed
 
 # How long what single chargers change may be collected: a millisecond for so many chargers beyond the first few.
@@ -258,7 +258,8 @@ def _command_received(site: Site, event: SetpointReceived | SwitchReceived, now:
         site.commanded = before.with_setpoint(event, event.limit_w, now)
         site.awaiting_w = event.limit_w
     site.awaiting, site.accepted_ms = event.command, now.monotonic_ms
-    if isinstance(event, SetpointReceived) or event.switch is Switch.STEP:
+    fresh = decides(event.group, site.plan) if isinstance(event, SetpointReceived) else event.switch is Switch.STEP
+    if fresh:
         _move_link(site, Trigger.SETPOINT_ACCEPTED, now.monotonic_ms, effects)
     _show_setpoint(site, now, effects)
     _settle_at(site, now.monotonic_ms)
@@ -612,15 +613,16 @@ def _order(site: Site, now: Now, effects: list[Effect]) -> None:
 def last_orders(site: Site) -> list[SetLimit]:
     """What a service that no longer trusts itself tells every charger: an equal share of the fallback, never a raise.
 
-    Nothing of the site is changed, and the orders carry numbers that no answer settles.
+    Nothing of the site is changed, and the orders carry numbers that no answer settles. They are not recorded either:
+    a restart counts what was granted before, and after a lease the floor, so none may go beyond these.
     """
     reachable = [charger for charger in site.chargers.values() if charger.connected]
     share_w = min(site.plan.fallback_w, site.limit.power_w) // len(reachable) if reachable else 0
     orders = []
     for place, charger in enumerate(reachable):
         plan = site.plans[charger.serial]
-        told_w = charger.grant_w if charger.proven and charger.grant_w is not None else plan.maximum_w
-        limit_w = min(share_w, told_w)
+        granted_w = plan.maximum_w if charger.grant_w is None else charger.grant_w
+        limit_w = min(share_w, granted_w, granted_w if plan.lease_ms is None else plan.floor_w)
         limit_w = limit_w if limit_w >= plan.minimum_w else 0
         orders.append(SetLimit(charger.serial, -1 - place, limit_w, valid_ms=plan.lease_ms))
     return orders

@@ -6,7 +6,7 @@ Written from the words of the design and without the core's table, so that a mis
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from bridge.core.messages import (
     Event,
@@ -32,6 +32,7 @@ class Orders:
     """What control centres ordered and still want: watts and end by group, a step, the two switches."""
 
     setpoints: dict[str, tuple[Watts, Millis]] = field(default_factory=dict)
+    heard: frozenset[str] = frozenset()
     last: tuple[float, Watts, Millis | None] | None = None
     last_tag_ms: Millis | None = None
     step_percent: int | None = None
@@ -40,7 +41,7 @@ class Orders:
 
     def copy(self) -> Orders:
         """The same, to be kept."""
-        return Orders(dict(self.setpoints), self.last, self.last_tag_ms, self.step_percent, self.enabled, self.stopped)
+        return replace(self, setpoints=dict(self.setpoints))
 
 
 @dataclass(slots=True)
@@ -226,7 +227,9 @@ class Reference:
             ends_ms = NEVER_MS if event.duration_ms is None else now.monotonic_ms + event.duration_ms
             before.setpoints[event.group] = (wanted_w, ends_ms)
             before.last = (event.value, wanted_w, event.tag_utc_ms)
-            self.link.fresh()
+            before.heard |= {event.group}
+            if plan.deciding_group in (None, event.group):
+                self.link.fresh()
         elif event.switch is Switch.STEP:
             before.step_percent = event.percent if event.on else None
             wanted_w = plan.capacity_w * event.percent // 100 if event.on else wanted_w
@@ -245,7 +248,8 @@ class Reference:
         if not now.utc_ms - self.plan.time_tag_window_ms <= tag_ms <= now.utc_ms + self.plan.time_tag_window_ms:
             return False
         again = isinstance(event, SetpointReceived) and last is not None and last[1:] == (event.limit_w, tag_ms)
-        return again or self.orders.last_tag_ms is None or tag_ms > self.orders.last_tag_ms
+        newest_ms = self.orders.last_tag_ms
+        return again or newest_ms is None or tag_ms > newest_ms or newest_ms > now.utc_ms + self.plan.time_tag_window_ms
 
     def _sensible(self, event: SetpointReceived) -> bool:
         value, plan = event.value, self.plan
@@ -281,7 +285,7 @@ class Reference:
         elif not self.link.released:
             if orders.step_percent is not None:
                 limit_w = min(limit_w, plan.capacity_w * orders.step_percent // 100)
-            elif orders.last is None:
+            elif not orders.heard or (plan.deciding_group is not None and plan.deciding_group not in orders.heard):
                 limit_w = min(limit_w, plan.at_start_w)
             if orders.enabled:
                 for group, (setpoint_w, _) in orders.setpoints.items():

@@ -125,6 +125,31 @@ def test_of_two_groups_the_lowest_setpoint_holds_unless_the_plan_names_one(bench
     assert in_force(lowest_wins) == (50_000, "setpoint")
 
 
+def test_a_group_that_does_not_decide_ends_neither_the_limit_of_the_start_nor_the_fallback(bench: Make) -> None:
+    site = bench(deciding_group="A", at_start_w=30_000)
+    site.link_up()
+    site.tell(SetpointReceived(1, "b", 90_000.0, 90_000, group="B"))
+    assert in_force(site) == (30_000, "at_start")
+    site.tell(LinkChanged(0))
+    site.wait(301)
+    site.link_up()
+    site.tell(SetpointReceived(2, "b", 80_000.0, 80_000, group="B"))
+    assert in_force(site) == (10_000, "fallback")
+    site.tell(SetpointReceived(3, "a", 40_000.0, 40_000, group="A"))
+    assert in_force(site) == (40_000, "setpoint")
+
+
+def test_after_both_clocks_were_set_back_tagged_commands_are_accepted_again(bench: Make) -> None:
+    site = bench()
+    site.link_up()
+    site.setpoint(50_000.0, tag_utc_ms=site.utc_ms)
+    site.utc_ms -= 7_200_000
+    site.setpoint(20_000.0, tag_utc_ms=site.utc_ms)
+    assert in_force(site) == (20_000, "setpoint")
+    site.setpoint(60_000.0, tag_utc_ms=site.utc_ms - 1)
+    assert in_force(site) == (20_000, "setpoint"), "what is older than that is a replay as before"
+
+
 def test_a_setpoint_with_an_end_ends_by_itself_and_a_renewal_starts_its_time_anew(bench: Make) -> None:
     site = bench()
     site.link_up()

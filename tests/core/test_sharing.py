@@ -23,6 +23,7 @@ from bridge.core.messages import (
 )
 from bridge.core.plan import Way
 from bridge.core.points import Signal
+from bridge.core.site import last_orders
 from tests.core.bench import Bench, charger_plan, of, site_plan
 
 Make = Callable[..., Bench]
@@ -207,6 +208,15 @@ def test_a_restart_counts_a_lease_on_where_it_was() -> None:
     assert site.site.ledger.total_w == 20_000
     site.wait(80)
     assert site.site.ledger.total_w == 4_140
+
+
+def test_a_last_order_that_nobody_records_grants_no_lease_above_the_floor() -> None:
+    site = leased()
+    site.tell(ChargerConnected(A), ChargerBooted(A, "m", "f"))
+    run_from_start(site, 10)
+    assert site.site.chargers[A].grant_w == 20_000
+    (order,) = last_orders(site.site)
+    assert order.limit_w == 4_140
 
 
 @pytest.mark.parametrize("step_ms", [-7_200_000, 7_200_000])
