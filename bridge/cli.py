@@ -46,7 +46,8 @@ app = typer.Typer(
     add_completion=False,
 )
 TRACE_EVERY_S = 0.5
-LAB_FREE = {"run", "check", "signals", "acceptance", "trace", "outbox", "audit", "token", "replay", "version"}
+LAB_FREE = {"run", "check", "signals", "acceptance", "trace", "outbox", "audit", "replay", "version"}
+LAB_FREE |= {"token", "dashboard"}
 
 
 def set_up_logging(*, as_json: bool) -> None:
@@ -422,6 +423,22 @@ def resend(
         with _outbox_on_disk(settings) as outbox:
             answer = {"resent": len(outbox.resend(wanted))}
     out.print(f"{answer['resent']} letters wait again", markup=False, highlight=False)
+
+
+@app.command()
+def dashboard(
+    config: ConfigOption = None,
+    child: Annotated[bool, typer.Option("--child", hidden=True, help="End with the standard input.")] = False,
+) -> None:
+    """Serve the dashboard; `gridlimit run` does so by itself where `http.dashboard_port` says a port."""
+    set_up_logging(as_json=False)
+    settings = read_settings(config)
+    from bridge.dashboard.main import run as serve  # noqa: PLC0415  `run` needs no NiceGUI
+
+    if settings.http.dashboard_port is None:
+        err.print("http.dashboard_port: null: there is to be no dashboard", style="red", markup=False, highlight=False)
+        raise typer.Exit(EXIT_CONFIG)
+    serve(settings, settings.http.dashboard_port, until_stdin_ends=child)
 
 
 token_app = typer.Typer(help="Who may look and who may act, over HTTP and in the dashboard.", no_args_is_help=True)
