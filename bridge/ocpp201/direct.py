@@ -6,14 +6,11 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from websockets.asyncio.server import ServerConnection
-from websockets.frames import DATA_OPCODES, Frame, Opcode, apply_mask  # type: ignore[attr-defined]
+from websockets.frames import DATA_OPCODES, Frame, Opcode
 from websockets.protocol import Event, State
-from websockets.streams import StreamReader
 
 _TEXT: Final = 0x81  # FIN and the opcode of text: RFC 6455 §5.2
 _SHORT, _MIDDLE, _LONG = 126, 0x1_0000, 127
-_MASKED: Final = 0x80
-_BETWEEN_FRAMES: Final = StreamReader.at_eof.__code__  # where the library's parser waits for the next frame
 
 
 def text_frame(text: bytes) -> bytes:
@@ -24,18 +21,6 @@ def text_frame(text: bytes) -> bytes:
     if length < _MIDDLE:
         return bytes((_TEXT, _SHORT)) + length.to_bytes(2, "big") + text
     return bytes((_TEXT, _LONG)) + length.to_bytes(8, "big") + text
-
-
-def text_of(data: bytes) -> bytes | None:
-    """The text of a client's frame if these octets are just that one, whole, masked and in no need of the library."""
-    if len(data) < 6 or data[0] != _TEXT or data[1] < _MASKED:  # noqa: PLR2004  header and mask
-        return None
-    length, begin = data[1] - _MASKED, 6
-    if length == _SHORT:
-        length, begin = int.from_bytes(data[2:4], "big"), 8
-    if length == _LONG or len(data) != begin + length:
-        return None
-    return apply_mask(data[begin:], data[begin - 4 : begin])
 
 
 class DirectConnection(ServerConnection):
@@ -50,18 +35,9 @@ class DirectConnection(ServerConnection):
     _is_behind = False  # something waits for `recv`
 
     def data_received(self, data: bytes) -> None:
-        """Hand over what is one whole message by itself; the library takes all else apart."""
+        """Note when it came."""
         self.heard_s = self.loop.time()
-        if self.take is not None and not self._is_behind and self._is_between_frames():
-            text = text_of(data)
-            if text is not None and text.isascii() and self.take(text):
-                return
         super().data_received(data)
-
-    def _is_between_frames(self) -> bool:
-        parser: Any = self.protocol.parser
-        waits_in = parser.gi_yieldfrom
-        return waits_in is not None and waits_in.gi_code is _BETWEEN_FRAMES and self.protocol.state is State.OPEN
 
     def process_event(self, event: Event) -> None:
         """Hand a message over, if none before it waits."""

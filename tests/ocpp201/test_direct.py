@@ -7,14 +7,11 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
-from hypothesis import example, given
-from hypothesis import strategies as st
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
-from websockets.frames import Frame, Opcode, apply_mask  # type: ignore[attr-defined]
 
-from bridge.ocpp201.direct import DirectConnection, text_frame, text_of
+from bridge.ocpp201.direct import DirectConnection, text_frame
 from bridge.ocpp201.keepalive import KeepAlive
 
 
@@ -75,40 +72,6 @@ async def test_what_is_not_taken_and_all_behind_it_waits_in_order() -> None:
         await client.send("last")
         await until(lambda: len(taken) == 2)
         assert taken == [b"first", b"last"]
-
-
-@given(text=st.text().map(str.encode), mask=st.binary(min_size=4, max_size=4), cut=st.integers(0, 3))
-@example(text=b"x" * 125, mask=b"abcd", cut=0)
-@example(text=b"x" * 126, mask=b"abcd", cut=0)
-@example(text=b"x" * 65_535, mask=b"abcd", cut=0)
-@example(text=b"x" * 65_536, mask=b"abcd", cut=0)
-def test_only_one_whole_masked_frame_is_read_without_the_library(text: bytes, mask: bytes, cut: int) -> None:
-    frame = Frame(Opcode.TEXT, text).serialize(mask=False)
-    head = frame[: len(frame) - len(text)]
-    masked = bytes((head[0], head[1] | 0x80)) + head[2:] + mask + apply_mask(text, mask)
-    wanted = text if len(text) < 65_536 else None
-    assert text_of(masked) == wanted
-    assert text_of(frame) is None
-    assert text_of(masked + b"x" * (cut + 1)) is None
-    assert text_of(masked[: len(masked) - cut - 1]) is None
-    assert text_of(bytes((0x01,)) + masked[1:]) is None
-
-
-async def test_a_frame_that_comes_in_two_pieces_keeps_its_place() -> None:
-    taken: list[bytes] = []
-
-    def take(text: bytes) -> bool:
-        taken.append(text)
-        return True
-
-    async with pair(lambda connection: setattr(connection, "take", take)) as (connection, client):
-        first, second = (Frame(Opcode.TEXT, text).serialize(mask=True) for text in (b"first", b"second"))
-        whole = Frame(Opcode.TEXT, b"third").serialize(mask=True)
-        for piece in (first[:1], first[1:4], first[4:], second[:9], second[9:], whole):
-            heard_s = connection.heard_s
-            client.transport.write(piece)
-            await until(lambda heard_s=heard_s: connection.heard_s > heard_s)  # type: ignore[misc]
-        assert taken == [b"first", b"second", b"third"]
 
 
 async def test_binary_messages_and_octets_that_are_no_utf_8_are_left_to_recv() -> None:
