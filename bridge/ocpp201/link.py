@@ -39,6 +39,8 @@ from bridge.settings import ChargerEntry, Csms
 HEARTBEAT_S: Final = 300.0  # where the CSMS leaves it to the station
 BOOT_RETRY_S: Final = 60.0  # likewise, before the next BootNotification (B02.FR.07)
 BOOT_EXPECTED_S: Final = 10.0  # how long a charger that has connected is given to say its BootNotification
+HEARTBEAT_INTERVAL: Final = ("ocppcommctrlr", "heartbeatinterval")  # component and variable
+LONGEST_S: Final = 86_400.0  # an interval nobody can mean is looked at again every day
 LINGER_S: Final = 5.0  # a charger that comes back at once finds its connection again
 ANSWER_BELOW_S: Final = 60.0
 SLOW_ANSWER_S: Final = 60.0
@@ -592,10 +594,21 @@ class Link:
         def answered(answer: Payload | CallError) -> None:
             if self._cache is not None:
                 self._cache.asked(self.serial, action, payload, answer)
+            if action == "SetVariables" and isinstance(answer, dict):
+                self._follow_heartbeat(payload, answer)
             deferred.settle(answer)
 
         self._session.from_above(action, payload, answered)
         return deferred
+
+    def _follow_heartbeat(self, request: Payload, answer: Payload) -> None:
+        """Keep the heartbeat interval that the charger was set to: heartbeats to the CSMS are the link's own (G02)."""
+        for wanted, result in zip(request["setVariableData"], answer["setVariableResult"], strict=False):
+            named = (wanted["component"]["name"].casefold(), wanted["variable"]["name"].casefold())
+            if named == HEARTBEAT_INTERVAL and result["attributeStatus"] == "Accepted":
+                with contextlib.suppress(ValueError):
+                    self._heartbeat_s = max(1.0, float(wanted["attributeValue"]))
+                    self._at("heartbeat", self._heartbeat_s, self._heartbeat)
 
     def _answer_of_link(self, action: str, payload: Payload) -> Payload | None:
         """Answer what concerns this connection and no charger below, None for all else."""
@@ -624,7 +637,7 @@ class Link:
             self._timers.pop(name, None)
             call()
 
-        self._timers[name] = self._loop.call_later(delay_s, due)
+        self._timers[name] = self._loop.call_later(min(delay_s, LONGEST_S), due)
 
     def _cancel(self, name: str) -> None:
         handle = self._timers.pop(name, None)

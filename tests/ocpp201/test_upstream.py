@@ -313,6 +313,18 @@ async def test_requests_of_the_csms_reach_the_charger_and_its_answer_comes_back(
         assert answer.code == "NotSupported"
 
 
+async def test_g02_the_heartbeat_follows_the_interval_a_charger_accepts_and_no_other(tmp_path: Path) -> None:
+    variable = {"component": {"name": "OCPPCommCtrlr"}, "variable": {"name": "HeartbeatInterval"}}
+    async with world(tmp_path) as both:
+        await both.booted()
+        for status, interval in (("Rejected", "1"), ("Accepted", "no number"), ("Accepted", "1e999"), ("Accepted", "1")):
+            both.below.answer = {"setVariableResult": [{"attributeStatus": status} | variable]}
+            wanted = {"setVariableData": [{"attributeValue": interval} | variable]}
+            assert await both.csms.call(SERIAL, "SetVariables", wanted) == both.below.answer
+        assert both.link._heartbeat_s == 1.0
+        await both.csms.hears(SERIAL, "Heartbeat", count=2, within_s=20)
+
+
 async def test_a_connection_that_is_accepted_and_dropped_at_once_is_none_and_backs_off(tmp_path: Path) -> None:
     async with world(tmp_path) as both:
         dropped = 0
