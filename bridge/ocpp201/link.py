@@ -607,7 +607,7 @@ class Link:
             named = (wanted["component"]["name"].casefold(), wanted["variable"]["name"].casefold())
             if named == HEARTBEAT_INTERVAL and result["attributeStatus"] == "Accepted":
                 with contextlib.suppress(ValueError):
-                    self._heartbeat_s = max(1.0, float(wanted["attributeValue"]))
+                    self._heartbeat_s = min(max(1.0, float(wanted["attributeValue"])), LONGEST_S)
                     self._at("heartbeat", self._heartbeat_s, self._heartbeat)
 
     def _answer_of_link(self, action: str, payload: Payload) -> Payload | None:

@@ -317,11 +317,12 @@ async def test_g02_the_heartbeat_follows_the_interval_a_charger_accepts_and_no_o
     variable = {"component": {"name": "OCPPCommCtrlr"}, "variable": {"name": "HeartbeatInterval"}}
     async with world(tmp_path) as both:
         await both.booted()
-        for status, interval in (("Rejected", "1"), ("Accepted", "no number"), ("Accepted", "1e999"), ("Accepted", "1")):
+        intervals = [("Rejected", "1", 300), ("Accepted", "none", 300), ("Accepted", "1e999", 86_400), ("Accepted", "1", 1)]
+        for status, interval, follows_s in intervals:
             both.below.answer = {"setVariableResult": [{"attributeStatus": status} | variable]}
             wanted = {"setVariableData": [{"attributeValue": interval} | variable]}
             assert await both.csms.call(SERIAL, "SetVariables", wanted) == both.below.answer
-        assert both.link._heartbeat_s == 1.0
+            assert both.link._heartbeat_s == follows_s
         await both.csms.hears(SERIAL, "Heartbeat", count=2, within_s=20)
 
 
