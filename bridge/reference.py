@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
 import typer
 from pydantic.fields import FieldInfo
 
-from bridge import cli, licences
+from bridge import api_page, cli, licences
 from bridge.core.points import Signal
 from bridge.dso_profile import CHARGER_IOA_STRIDE, DsoProfile, kind_of, unit_of
 from bridge.iec104 import signal_list
@@ -261,6 +261,7 @@ def _option(option: Any) -> str:
 
 
 PAGES: Final[dict[str, Callable[[], str]]] = {
+    "api.md": api_page.page,
     "charger-profiles.md": charger_profiles_page,
     "commands.md": commands_page,
     "configuration.md": configuration_page,
