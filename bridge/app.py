@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -62,7 +63,8 @@ from bridge.ocpp201.trace import UNIT, Said, Trace
 from bridge.ocpp201.upstream import Upstream
 from bridge.settings import ChargerEntry, Settings, plan
 from bridge.store.conversation import Conversation, open_file
-from bridge.store.database import Database
+from bridge.store.copy import copy
+from bridge.store.database import Database, StoreError
 from bridge.store.events import StoredEvents
 from bridge.store.group_commit import GroupCommit
 from bridge.store.journal import Journal
@@ -74,7 +76,8 @@ from bridge.upgrade import upgrade
 from bridge.watching import Watching
 from bridge.web import v1
 from bridge.web.api import create_app
-from bridge.web.guard import viewing
+from bridge.web.backup import backup_routes
+from bridge.web.guard import operating, viewing
 from bridge.web.metrics import Gauges, metrics_routes
 from bridge.web.outbox import outbox_routes
 from bridge.web.people import Tokens
@@ -102,6 +105,7 @@ class App:
         self.ready = False
         self.failure: str | None = None
         self.stopping = asyncio.Event()
+        self._backup: asyncio.Task[None] | None = None
         self._supervisor = Supervisor(os.environ)
         self._database = Database(settings.data_dir / "bridge.db")
         self._events_database: Database | None = None
@@ -159,6 +163,7 @@ class App:
         api.include_router(trace_routes(self.said), dependencies=[Depends(may_view)])
         gauges = Gauges(lambda: self.engine.site, lambda: self.ready, self._counted_elsewhere)
         api.include_router(metrics_routes(self._watching.figures, gauges), dependencies=[Depends(may_view)])
+        api.include_router(backup_routes(self._begin_backup), dependencies=[Depends(operating(self._tokens))])
         api.include_router(records_routes(lambda: self._watching.audit.signed), dependencies=[Depends(may_view)])
         return WebServer(api, http.host, http.port)
 
@@ -367,6 +372,25 @@ class App:
                 self.upstream.resent(serial)
         return len(letters)
 
+    def _begin_backup(self) -> Path | None:
+        """Copy the databases into a new folder, without haste; None while another is being made."""
+        if self._backup is not None and not self._backup.done():
+            return None
+        folder = self._settings.data_dir / f"backup-{system_clock().utc_ms}"
+        folder.mkdir(mode=0o700)
+        self._backup = asyncio.create_task(self._back_up(folder))
+        return folder
+
+    async def _back_up(self, folder: Path) -> None:
+        try:
+            for database in (self._database, self._events_database):
+                for _ in () if database is None else copy(database, folder / database.path.name):
+                    await asyncio.sleep(0)
+            (folder / "done").touch()
+        except (OSError, StoreError) as error:
+            log.error("no backup", why=str(error))  # noqa: TRY400  a full disk needs no traceback
+            (folder / "failed").write_text(str(error), encoding="utf-8")
+
     async def start(self) -> None:
         """Take up the limit where the journal ends, then open the listeners."""
         began = time.monotonic()
@@ -404,6 +428,8 @@ class App:
         """Close the listeners, then the journal; chargers keep what they were last told."""
         self.ready = False
         self._supervisor.tell("STOPPING=1")
+        if self._backup is not None:
+            self._backup.cancel()
         self._calendar.stop()
         if self._alive is not None:
             self._alive.cancel()

@@ -22,6 +22,8 @@ import typer
 
 from bridge import __version__
 from bridge.audit_command import audit_app
+from bridge.backup import backup, restore
+from bridge.doctor import doctor
 from bridge.service_client import EXIT_CONFIG, ConfigOption, ask_service, err, out, read_settings
 from bridge.settings import SHIPPED_PROFILES, ConfigError, Settings, minimum_limit_w, warnings
 from bridge.settings import charger_profile as read_charger_profile
@@ -47,7 +49,7 @@ app = typer.Typer(
 )
 TRACE_EVERY_S = 0.5
 LAB_FREE = {"run", "check", "signals", "acceptance", "trace", "outbox", "audit", "replay", "version"}
-LAB_FREE |= {"token", "dashboard"}
+LAB_FREE |= {"token", "dashboard", "doctor", "backup", "restore"}
 
 
 def set_up_logging(*, as_json: bool) -> None:
@@ -301,6 +303,7 @@ def replay(
     from bridge.replay import ReplayError, replay as play  # noqa: I001, PLC0415  `run` needs none of it
     from bridge.store.database import Database, StoreError  # noqa: PLC0415
     from bridge.store.journal import Journal  # noqa: PLC0415
+    from bridge.upgrade import upgrade  # noqa: PLC0415
 
     def show(line: str) -> None:
         if not quiet:
@@ -313,6 +316,8 @@ def replay(
                 shutil.copy(part, copy.parent)
             database = Database(copy)
             recorded = Journal(database)
+            if recorded.written is not None and (why := upgrade(recorded)) is not None:
+                err.print(why, style="red", markup=False, highlight=False)
             kept, first = recorded.snapshots(), recorded.first_sequence
             # Where the oldest records are gone, the oldest state that all later ones follow begins the play.
             begin = None if first == 1 else min((number for number in kept if number >= first - 1), default=0)
@@ -363,6 +368,9 @@ def soak(
 
 
 app.add_typer(audit_app, name="audit")
+app.command()(doctor)
+app.command()(backup)
+app.command()(restore)
 outbox_app = typer.Typer(help="What waits for the CSMS, and what it does not take.", no_args_is_help=True)
 app.add_typer(outbox_app, name="outbox")
 
