@@ -317,7 +317,12 @@ async def test_g02_the_heartbeat_follows_the_interval_a_charger_accepts_and_no_o
     variable = {"component": {"name": "OCPPCommCtrlr"}, "variable": {"name": "HeartbeatInterval"}}
     async with world(tmp_path) as both:
         await both.booted()
-        intervals = [("Rejected", "1", 300), ("Accepted", "none", 300), ("Accepted", "1e999", 86_400), ("Accepted", "1", 1)]
+        intervals = [
+            ("Rejected", "1", 300),
+            ("Accepted", "none", 300),
+            ("Accepted", "1e999", 86_400),
+            ("Accepted", "1", 1),
+        ]
         for status, interval, follows_s in intervals:
             both.below.answer = {"setVariableResult": [{"attributeStatus": status} | variable]}
             wanted = {"setVariableData": [{"attributeValue": interval} | variable]}
