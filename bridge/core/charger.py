@@ -120,15 +120,17 @@ class Charger:
         if plan.out_of_service:
             return 0
         hardware_w = max(plan.maximum_w, self.highest_w)
-        leaving_w = max(leaving.limit_w for leaving in self.leaving) if self.leaving else 0
-        in_flight_w = self.in_flight.limit_w if self.in_flight is not None and not self.in_flight.is_floor else 0
         if self._trusted(plan) and not self.disobeys and not self.refused:
-            settled_w = self._told_w(plan)
+            worst_w = self._told_w(plan)
         elif plan.offline is Offline.STOPS and not self.connected:
-            settled_w = 0
+            worst_w = 0
         else:
-            settled_w = hardware_w
-        return min(max(settled_w, leaving_w, in_flight_w), hardware_w)
+            return hardware_w
+        for leaving in self.leaving:
+            worst_w = max(worst_w, leaving.limit_w)
+        if self.in_flight is not None and not self.in_flight.is_floor:
+            worst_w = max(worst_w, self.in_flight.limit_w)
+        return min(worst_w, hardware_w)
 
     def _trusted(self, plan: ChargerPlan) -> bool:
         """Whether it is known to hold one of the limits it was told."""
@@ -384,9 +386,11 @@ class Charger:
 
     def due_ms(self, plan: ChargerPlan) -> Millis | None:
         """When to look at it again, None if time alone changes nothing."""
-        due = [leaving.until_ms for leaving in self.leaving]
-        due += [reading.fresh_until_ms for reading in self.readings.values() if not reading.stale]
-        due += [time for time in (self.retry_ms, self.first_way_ms, self.renew_ms) if time is not None]
+        due = [time for time in (self.retry_ms, self.first_way_ms, self.renew_ms) if time is not None]
+        if self.leaving:
+            due += [leaving.until_ms for leaving in self.leaving]
+        if self.readings:
+            due += [reading.fresh_until_ms for reading in self.readings.values() if not reading.stale]
         ends = [time for time in (self.grant_ends_ms, self.unanswered_ends_ms) if time is not None]
         if ends and self.clock_known:
             due += [time + plan.guard_ms for time in ends]

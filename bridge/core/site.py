@@ -383,8 +383,8 @@ def _charger_changed(site: Site, charger: Charger, now: Now, effects: list[Effec
         charger.look_ms = due_ms
         heapq.heappush(site.looks, (due_ms, charger.serial))
     if not plan.out_of_service:
-        site.power.take(charger)
-        _show_site_power(site, now, effects)
+        if site.power.take(charger):
+            _show_site_power(site, now, effects)
         _alarm(site, "charger_offline", charger.serial, not charger.connected, now, effects)
         _alarm(site, "limit_refused", charger.serial, charger.refused, now, effects)
         _alarm(site, "limit_disobeyed", charger.serial, charger.disobeys, now, effects)
@@ -428,6 +428,7 @@ def _started(site: Site, event: Started, now: Now, effects: list[Effect]) -> Non
         everything = list(charger.readings)
         effects += readings_changed(site.image, event.plan.points, plan.index, charger, everything, None)
         _show_charger(site, charger, now, effects)
+    _show_site_power(site, now, effects)
     _show_setpoint(site, now, effects)
     site.settled_ms, site.shared_ms, site.unshared_ms = 0, 0, None
     _unsettle(site, now.monotonic_ms)

@@ -79,11 +79,11 @@ class SitePower:
     counted: dict[str, Watts] = field(default_factory=dict)
     doubtful: set[str] = field(default_factory=set)
 
-    def take(self, charger: Charger) -> None:
-        """Count the charger's newest power; an invalid one does not replace the last that was believed."""
+    def take(self, charger: Charger) -> bool:
+        """Count the charger's newest power, if any; an invalid one does not replace the last that was believed."""
         reading = charger.readings.get(Measurand.POWER)
         if reading is None:
-            return
+            return False
         if reading.valid:
             self.total_w += reading.value - self.counted.get(charger.serial, 0)
             self.counted[charger.serial] = reading.value
@@ -91,6 +91,7 @@ class SitePower:
             self.doubtful.add(charger.serial)
         else:
             self.doubtful.discard(charger.serial)
+        return True
 
     def quality(self, chargers_in_service: int) -> Quality:
         """Invalid before the first sample of any charger, not topical while one is missing, old or not believed."""
