@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 
 from bridge.legacy.readings import TEMPERATURE
 from bridge.ocpp201.above import OFFLINE_THRESHOLD_S
+from bridge.ocpp201.authorization_cache import LIFETIME_MS
 from bridge.ocpp201.grid_limit import SIGNIFICANCE_PERCENT
 from bridge.ocpp201.profile_rules import Abilities
 from bridge.ocpp201.rpc import Payload
@@ -242,6 +243,9 @@ def link_variables(csms: Csms) -> list[Variable]:
     comm, kept = "OCPPCommCtrlr", "TransactionEvent"
     security = 1 if csms.url is None or csms.url.startswith("ws:") else 2 if csms.certificates_dir is None else 3
     return [
+        _static("AuthCacheCtrlr", "Available", "true", "boolean"),
+        _static("AuthCacheCtrlr", "Enabled", "true", "boolean"),
+        _static("AuthCacheCtrlr", "LifeTime", str(LIFETIME_MS // 1000), "integer", unit="s"),
         _static(comm, "MessageTimeout", f"{csms.message_timeout_s:.0f}", "integer", instance="Default", unit="s"),
         _static(comm, "MessageAttempts", str(csms.message_attempts), "integer", instance=kept),
         _static(

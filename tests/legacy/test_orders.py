@@ -430,11 +430,12 @@ async def test_the_device_model_tells_of_the_link_and_of_the_meter() -> None:
             asked("FiscalMetering", "MeterSerialNumber"),
             asked("OCPPCommCtrlr", "MessageAttempts", instance="TransactionEvent"),
             asked("OCPPCommCtrlr", "OfflineThreshold"),
+            asked("AuthCacheCtrlr", "LifeTime"),
             asked("securityctrlr", "securityprofile"),
             asked("TxCtrlr", "TxStartPoint"),
         ]
         answer = await bench.ask("GetVariables", {"getVariableData": items})
         values = [each["attributeValue"] for each in answer["getVariableResult"]]
-        assert values == ["M-77", "3", "300", "1", "PowerPathClosed"]
+        assert values == ["M-77", "3", "300", "2592000", "1", "PowerPathClosed"]
         assert {each["attributeType"] for each in answer["getVariableResult"]} == {"Actual"}
         assert unit.asked == []
