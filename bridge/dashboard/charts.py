@@ -12,7 +12,6 @@ POWER: Final = "#45b8ac"
 LIMIT: Final = "#e3b95b"
 WORST: Final = "#6c8ebf"
 ALARM: Final = "#ff5d5d"
-GRANT: Final = "#2a3d45"
 _QUIET: Final = "#8b9aa5"
 _LINE: Final = "#222d34"
 _TOOLTIP: Final = {
@@ -87,7 +86,8 @@ def by_charger(chargers: Sequence[dict[str, Any]], words: Words) -> dict[str, An
         },
         "yAxis": _VALUE_AXIS,
         "series": [
-            narrow | {"name": words("granted"), "color": "#3b5560", "data": grants, "itemStyle": {"color": "#31454f"}},
+            narrow | {"name": words("granted"), "color": LIMIT, "data": grants, "z": 3,
+                      "itemStyle": {"color": "rgba(227, 185, 91, 0.08)", "borderColor": LIMIT, "borderWidth": 1}},
             narrow | {"name": words("power"), "color": POWER, "data": powers},
         ],
     }  # fmt: skip

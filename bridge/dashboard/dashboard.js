@@ -39,7 +39,7 @@ window.gridlimit = {
   fit(api) {
     const narrow = () => {
       const phone = window.innerWidth < 640;
-      api.setColumnsVisible(["worst", "currents", "seen", "waiting", "granted"], !phone);
+      api.setColumnsVisible(["power", "worst", "currents", "seen", "waiting", "granted"], !phone);
       api.sizeColumnsToFit();
     };
     narrow();

@@ -126,11 +126,11 @@ class Page:
     def _build_lists(self) -> None:
         words = self._words
         with self._card("Alarms", "gl-3"):
-            self._alarms = ui.element("div").classes("gl-list")
+            self._alarms = ui.element("div").classes("gl-list gl-tall")
         with self._card("Commands of the grid operator", "gl-6"), ui.element("div").classes("gl-scroll"):
             self._commands = ui.html("", sanitize=False)
         with self._card("What happened", "gl-3"):
-            self._events = ui.html("", sanitize=False).classes("gl-list")
+            self._events = ui.html("", sanitize=False).classes("gl-list gl-tall").props("tabindex=0")
         self._headings = "".join(
             f"<th>{escape(words(each))}</th>" for each in ("Time", "From", "Command", "Answer", "Reached")
         )
@@ -243,7 +243,7 @@ class Page:
         words, status = self._words, known.status
         connected, total, above = status["chargers_connected"], status["chargers_total"], status["csms"]
         self._say(self._connected, words("{} of {} connected", connected, total))
-        at_worst = len(status["counted_at_worst"])
+        at_worst = status["counted_at_worst_total"]
         self._say(self._worst, words("{} counted at worst", at_worst) if at_worst else words("all proven"),
                   "gl-unusual" if at_worst else "gl-quiet")  # fmt: skip
         if above is None:

@@ -49,9 +49,9 @@ def options(rows: list[dict[str, Any]], words: Words) -> dict[str, Any]:
     watts = {":valueFormatter": "params => gridlimit.power(params.value)", "type": "rightAligned"}
     return {
         "columnDefs": [
-            column("serial", "Serial", 120, pinned=None, filter="agTextColumnFilter"),
-            column("state", "State", 150, **{":cellRenderer": "params => gridlimit.state(params.data)"}),
-            column("bar", "Power / grant", 210, sortable=False, **{
+            column("serial", "Serial", 110, minWidth=95),
+            column("state", "State", 150, minWidth=115, **{":cellRenderer": "params => gridlimit.state(params.data)"}),
+            column("bar", "Power / grant", 210, minWidth=90, sortable=False, **{
                 ":cellRenderer": "params => gridlimit.bar(params.data)",
                 ":valueGetter": "params => `${params.data.power} ${params.data.granted} ${params.data.look}`",
             }),

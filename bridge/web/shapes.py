@@ -99,6 +99,7 @@ class Status(_Shape):
     within: bool = Field(description="Whether the worst case is within the limit in force.")
     within_since_utc_ms: int
     counted_at_worst: list[Burden] = Field(description="At most a hundred of them.")
+    counted_at_worst_total: int
     alarms: list[Alarm] = Field(description="At most a hundred of them, in no special order.")
     alarms_total: int
     chargers_total: int

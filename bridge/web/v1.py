@@ -72,7 +72,7 @@ def status_of(sources: Sources) -> dict[str, Any]:
     return described | {
         "within": site.ledger.total_w <= site.limit.power_w,
         "within_since_utc_ms": recent.within_since_utc_ms,
-        "counted_at_worst": described["counted_at_worst"][:MOST],
+        "counted_at_worst_total": len(site.at_worst),
         "alarms": (unseen + seen)[:MOST],
         "alarms_total": len(alarms),
         "chargers_total": len(site.chargers),

@@ -11,12 +11,19 @@ from fastapi import FastAPI
 
 from bridge.core.messages import (
     AlarmChanged,
+    Answer,
     ChargerConnected,
+    Confirm,
     Effect,
     Event,
+    LimitAnswered,
     LimitChanged,
+    LinkStateChanged,
     MeterSampled,
+    SetLimit,
+    SetpointReceived,
     Started,
+    Terminate,
     Woke,
 )
 from bridge.core.plan import ChargerPlan, OnReturn, Plan
@@ -56,17 +63,18 @@ def plan(chargers: int) -> Plan:
 class SiteAtHand:
     """`app` is the whole API of it. Time moves with events; `events` is what would have been journalled."""
 
-    def __init__(self, folder: Path, chargers: int = 3, *, anyone_may_view: bool = False) -> None:
-        self.now = Now(1_000, UTC_MS)
+    def __init__(self, folder: Path, chargers: int = 3, *, anyone_may_view: bool = False, utc_ms: int = UTC_MS) -> None:
+        self.now, self.begun_utc_ms = Now(1_000, utc_ms), utc_ms
         self.site = new_site(plan(chargers), "boot", self.now)
         self.recent = Recent(lambda: self.now)
         self.events: list[Event] = []
+        self.orders: list[SetLimit] = []
         self.resent: list[Sequence[int] | None] = []
         self.tokens_file = folder / "tokens"
         self.tokens = Tokens(self.tokens_file, anyone_may_view=anyone_may_view)
         self.submit(Started("boot", plan(chargers)))
         self.submit(ChargerConnected("S4-0000"))
-        self.submit(MeterSampled("S4-0000", UTC_MS, power_w=7_200, current_ma=10_400))
+        self.submit(MeterSampled("S4-0000", utc_ms, power_w=7_200, current_ma=10_400))
         self.recent.sample(self.site)
         sources = v1.Sources(
             site=lambda: self.site,
@@ -91,16 +99,41 @@ class SiteAtHand:
         write_tokens(self.tokens_file, before | {digest_of(token): Person(name, role)})
         return token
 
-    def submit(self, event: Event) -> None:
+    def submit(self, *events: Event) -> None:
         """What the engine does, but for the journal and the wires."""
-        self.events.append(event)
-        self._note(step(self.site, event, self.now))
+        for event in events:
+            self.events.append(event)
+            if isinstance(event, SetpointReceived):
+                self.recent.received(event)
+            self._note(step(self.site, event, self.now))
         self.now = Now(self.now.monotonic_ms + 100, self.now.utc_ms + 100)
         self._note(step(self.site, Woke(), self.now))
         self.recent.watch(self.site)
 
+    def obey(self) -> None:
+        """Let every charger accept its orders, until nobody is told anything more."""
+        while self.orders:
+            orders, self.orders = self.orders, []
+            self.pass_s(3)
+            self.submit(*(LimitAnswered(order.serial, order.order, Answer.ACCEPTED) for order in orders))
+            self.pass_s(3)
+            self.submit()
+
+    def pass_s(self, seconds: float) -> None:
+        """Let time pass."""
+        elapsed_ms = round(1000 * seconds)
+        self.now = Now(self.now.monotonic_ms + elapsed_ms, self.now.utc_ms + elapsed_ms)
+
     def _note(self, effects: list[Effect]) -> None:
         for effect in effects:
+            if isinstance(effect, SetLimit):
+                self.orders.append(effect)
+            if isinstance(effect, Confirm):
+                self.recent.confirmed(effect.command, effect.reason)
+            if isinstance(effect, Terminate):
+                self.recent.reached(effect.command)
+            if isinstance(effect, LinkStateChanged):
+                self.recent.note("link_state", before=effect.before, after=effect.after)
             if isinstance(effect, AlarmChanged):
                 self.recent.alarm(effect)
             if isinstance(effect, LimitChanged):
@@ -112,7 +145,7 @@ class SiteAtHand:
             "minimum_w": 6_000,
             "maximum_w": 50_000,
             "phase_currents_ma": [10_400, None, None],
-            "last_seen_utc_ms": UTC_MS,
+            "last_seen_utc_ms": self.begun_utc_ms,
             "waiting": 0,
         }
 
