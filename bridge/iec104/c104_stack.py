@@ -37,6 +37,7 @@ from bridge.core.messages import (
     PointChanged,
     SetpointReceived,
     SetpointRevoked,
+    ShellAlarm,
     Terminate,
 )
 from bridge.core.points import ENCODINGS, Point, PointAddress, PointKind, Quality
@@ -125,6 +126,9 @@ class C104Stack:
         except RuntimeError as error:
             raise OSError(f"IEC 104 cannot listen on {self._plan.host}:{self.port}: {error}") from error
         self._poll = asyncio.create_task(self._watch_link())
+        if not host.startswith("127."):
+            log.warning("control centres are let in without TLS", host=host, port=self.port)
+            self._submit(ShellAlarm("plain_tcp", self._plan.site, open=True))
 
     async def close(self) -> None:
         """Refuse what waits, end every connection and stop listening."""

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import socket
+import ssl
 import sys
 import threading
 import time
@@ -26,6 +27,7 @@ from bridge.lab.telegrams import (
     Telegram,
     TypeId,
     decode,
+    encode_time,
 )
 from bridge.lab.wire_centre import Command, Order, WireCentre, load, save
 from bridge.lab.wire_centre import asdu as wire_asdu
@@ -34,6 +36,7 @@ SETPOINT_IOA = 100
 RETRY_S = 0.5
 CLOSE_S = 5.0
 LINE_BYTES = 1 << 20
+STATION_INTERROGATION, GENERAL_COUNTERS, FREEZE, REQUEST = 20, 5, 0x40, 5
 RECORDED = 50_000  # telegrams kept; the oldest go first
 _COMMANDS = {TypeId.C_SE_NC_1, TypeId.C_SE_TC_1}
 _ANSWERS = {ACTIVATION_CON, DEACTIVATION_CON, 44, 45, 46, 47}
@@ -315,6 +318,7 @@ class _Where:
     host: str
     port: int
     common_address: int
+    tls: ssl.SSLContext | None
 
 
 @control_centre_app.callback()
@@ -323,11 +327,30 @@ def control_centre(
     host: Annotated[str, typer.Option(help="Where the outstation listens.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Its port.")] = 2404,
     common_address: Annotated[int, typer.Option(help="Its common address of ASDU.")] = 1,
+    ca: Annotated[Path | None, typer.Option(help="TLS: who signed the outstation's certificate, PEM.")] = None,
+    certificate: Annotated[Path | None, typer.Option(help="Ours, PEM.")] = None,
+    key: Annotated[Path | None, typer.Option(help="Its key, PEM.")] = None,
 ) -> None:
-    """Talk to an outstation as its control centre."""
-    context.obj = _Where(host, port, common_address)
+    """Talk to an outstation as its control centre, over TLS where `--ca` is given."""
+    try:
+        context.obj = _Where(host, port, common_address, _tls(ca, certificate, key))
+    except OSError as error:  # ssl.SSLError is one
+        raise typer.BadParameter(
+            f"--ca, --certificate and --key must be PEM files that belong together: {error}"
+        ) from error
     if context.invoked_subcommand is None:
         _with(context.obj, _prompt)
+
+
+def _tls(ca: Path | None, certificate: Path | None, key: Path | None) -> ssl.SSLContext | None:
+    if ca is None:
+        return None
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    tls.check_hostname = False  # telecontrol certificates name stations, not hosts
+    tls.load_verify_locations(cafile=ca)
+    if certificate is not None:
+        tls.load_cert_chain(certificate, key)
+    return tls
 
 
 @control_centre_app.command()
@@ -338,6 +361,8 @@ def setpoint(
     tagged: Annotated[bool, typer.Option(help="Send C_SE_TC_1 with the present time.")] = False,
 ) -> None:
     """Set the limit once; exit 0 if it was confirmed positively, 1 otherwise."""
+    if context.obj.tls is not None:
+        command(context, Command.FLOAT.value[0], SETPOINT_IOA, value_w, tagged=tagged)
 
     async def act(centre: ControlCentre) -> int:
         answer = await centre.set_limit(value_w, tagged=tagged)
@@ -348,15 +373,63 @@ def setpoint(
 
 
 @control_centre_app.command()
-def interrogate(context: typer.Context) -> None:
-    """Interrogate station and counters once and print what they answered."""
+def interrogate(
+    context: typer.Context,
+    group: Annotated[int, typer.Option(min=0, max=16, help="The group, 0 for the station.")] = 0,
+    *,
+    freeze: Annotated[bool, typer.Option(help="Freeze the counters before.")] = False,
+) -> None:
+    """Interrogate station and counters once, or a group of them, and print what they answered; exit 1 if refused."""
 
-    async def act(centre: ControlCentre) -> int:
-        for telegram in [*await centre.interrogate(), *await centre.interrogate_counters()]:
-            typer.echo(_line(telegram))
-        return 0
+    def request(type_id: TypeId, qualifier: int) -> bytes:
+        return wire_asdu(type_id, ACTIVATION, 0, bytes((qualifier,)), context.obj.common_address)
 
-    _with(context.obj, act)
+    counters = group or GENERAL_COUNTERS
+    requests = [request(TypeId.C_IC_NA_1, STATION_INTERROGATION + group)]
+    if counters <= GENERAL_COUNTERS:
+        requests += [request(TypeId.C_CI_NA_1, FREEZE | counters)] if freeze else []
+        requests.append(request(TypeId.C_CI_NA_1, counters))
+
+    async def act(centre: WireCentre) -> int:
+        refused = 0
+        for each in requests:
+            *answered, last = await centre.interrogate(each)
+            for telegram in [*answered, last] if last.negative else answered:
+                typer.echo(_line(telegram))
+            refused += last.negative
+        return 1 if refused == len(requests) else 0
+
+    _on_the_wire(context.obj, act)
+
+
+@control_centre_app.command()
+def read(context: typer.Context, ioa: Annotated[int, typer.Argument(help="Information object address.")]) -> None:
+    """Read one point; exit 1 if it cannot be read."""
+
+    async def act(centre: WireCentre) -> int:
+        sent_s = centre.send(wire_asdu(TypeId.C_RD_NA_1, REQUEST, ioa, b"", context.obj.common_address))
+        is_answer = lambda it: it.ioa == ioa and it.at_s >= sent_s and (it.negative or it.cause == REQUEST)  # noqa: E731
+        answer = await centre.seen(is_answer, 3.0)
+        typer.echo("no answer" if answer is None else _line(answer))
+        return 0 if answer is not None and not answer.negative else 1
+
+    _on_the_wire(context.obj, act)
+
+
+@control_centre_app.command()
+def clock(
+    context: typer.Context,
+    offset_s: Annotated[float, typer.Option(help="How far from our time.")] = 0.0,
+) -> None:
+    """Set its clock to our time in UTC; exit 1 if it refuses."""
+
+    async def act(centre: WireCentre) -> int:
+        tag = encode_time(time.time_ns() // 1_000_000 + round(offset_s * 1000))
+        answer = await centre.ask(wire_asdu(TypeId.C_CS_NA_1, ACTIVATION, 0, tag, context.obj.common_address))
+        typer.echo("no answer" if answer is None else str(answer))
+        return 0 if answer is not None and not answer.negative else 1
+
+    _on_the_wire(context.obj, act)
 
 
 @control_centre_app.command()
@@ -365,6 +438,8 @@ def watch(
     seconds: Annotated[float, typer.Option(help="How long.")] = 60.0,
 ) -> None:
     """Print every value as it arrives."""
+    if context.obj.tls is not None:
+        _on_the_wire(context.obj, lambda centre: _watched(centre, seconds))
 
     async def act(centre: ControlCentre) -> int:
         await _watch(centre, seconds)
@@ -452,7 +527,7 @@ def replay(
 
 def _on_the_wire(where: _Where, act: Callable[[WireCentre], Awaitable[int]]) -> None:
     async def run() -> int:
-        centre = WireCentre(where.host, where.port)
+        centre = WireCentre(where.host, where.port, where.tls)
         try:
             await centre.connect()
             return await act(centre)
@@ -466,6 +541,9 @@ def _on_the_wire(where: _Where, act: Callable[[WireCentre], Awaitable[int]]) -> 
 
 
 def _with(where: _Where, act: Callable[[ControlCentre], Awaitable[int]]) -> None:
+    if where.tls is not None:
+        raise typer.BadParameter("the prompt speaks plain TCP only, as c104's client does: name a command")
+
     async def run() -> int:
         centre = ControlCentre(where.host, where.port, where.common_address)
         try:
@@ -484,7 +562,12 @@ def _with(where: _Where, act: Callable[[ControlCentre], Awaitable[int]]) -> None
     raise typer.Exit(code)
 
 
-async def _watch(centre: ControlCentre, seconds: float) -> None:
+async def _watched(centre: WireCentre, seconds: float) -> int:
+    await _watch(centre, seconds)
+    return 0
+
+
+async def _watch(centre: ControlCentre | WireCentre, seconds: float) -> None:
     centre.on_telegram = lambda telegram: typer.echo(_line(telegram))
     try:
         await asyncio.sleep(seconds)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import ssl
 import struct
 import time
 from collections import deque
@@ -19,8 +20,10 @@ from bridge.lab.telegrams import ACTIVATION, Telegram, TypeId, decode, encode_ti
 STARTDT_ACT, STARTDT_CON, TESTFR_ACT, TESTFR_CON = 0x07, 0x0B, 0x43, 0x83
 DEACTIVATION = 8
 MODULUS = 32768
+INTERROGATED = 20  # the first of the causes with which an interrogation is answered
 RECORDED = 100_000  # frames and telegrams kept; the oldest go first
 FINAL = {7, 9, 44, 45, 46, 47}
+ENDED = {10, 44, 45, 46, 47}  # causes with which an interrogation is over
 
 
 class Command(Enum):
@@ -82,12 +85,16 @@ def asdu(type_id: int, cause: int, ioa: int, element: bytes, common_address: int
 
 
 class WireCentre:
-    """One connection in STARTDT; every I-frame is acknowledged at once. `frames` and `received` are in order."""
+    """One connection in STARTDT; every I-frame is acknowledged at once. `frames` and `received` are in order.
 
-    def __init__(self, host: str, port: int) -> None:
+    With `tls`, over TLS after IEC 62351-3.
+    """
+
+    def __init__(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> None:
         self.frames: deque[Frame] = deque(maxlen=RECORDED)
         self.received: deque[Telegram] = deque(maxlen=RECORDED)
-        self._host, self._port = host, port
+        self.on_telegram: Callable[[Telegram], None] | None = None
+        self._host, self._port, self._tls = host, port, tls
         self._sent = self._seen = 0
         self._news = asyncio.Event()
         self._writer: asyncio.StreamWriter | None = None
@@ -97,7 +104,7 @@ class WireCentre:
     async def connect(self, within_s: float = 10.0) -> None:
         """Dial and start data transfer. OSError, TimeoutError."""
         async with asyncio.timeout(within_s):
-            reader, self._writer = await asyncio.open_connection(self._host, self._port)
+            reader, self._writer = await asyncio.open_connection(self._host, self._port, ssl=self._tls)
             self._write(bytes((0x68, 4, STARTDT_ACT, 0, 0, 0)))
             frame = await self._frame(reader)
             while frame[2] != STARTDT_CON:
@@ -151,6 +158,19 @@ class WireCentre:
         answers.append(await self.ask(order.asdu(cause=DEACTIVATION if cancel else ACTIVATION)))
         return answers
 
+    async def interrogate(self, request: bytes, within_s: float = 10.0) -> list[Telegram]:
+        """Send C_IC_NA_1 or C_CI_NA_1; what is answered, its termination or refusal last. TimeoutError without one."""
+        sent_s, type_id = self.send(request), request[0]
+
+        def is_last(it: Telegram) -> bool:
+            return it.type_id == type_id and it.at_s >= sent_s and (it.negative or it.cause in ENDED)
+
+        last = await self.seen(is_last, within_s)
+        if last is None:
+            raise TimeoutError(f"the interrogation came to no end within {within_s:g} s")
+        answered = [it for it in self.received if it.at_s >= sent_s and (it.cause >= INTERROGATED or it is last)]
+        return answered[: answered.index(last) + 1]
+
     async def measure(self, common_address: int, count: int) -> list[float]:
         """Seconds from a test command (C_TS_TA_1) to its confirmation, `count` times. TimeoutError."""
         took_s = []
@@ -193,8 +213,12 @@ class WireCentre:
         if not octets[2] & 1:
             self._seen = (self._seen + 1) % MODULUS
             self._write(struct.pack("<BBHH", 0x68, 4, 1, self._seen << 1))
-            self.received.extend(decode(octets, self.frames[-1].at_s, sent=False))
+            telegrams = decode(octets, self.frames[-1].at_s, sent=False)
+            self.received.extend(telegrams)
             self._news.set()
+            if self.on_telegram is not None:
+                for telegram in telegrams:
+                    self.on_telegram(telegram)
         elif octets[2] == TESTFR_ACT:
             self._write(bytes((0x68, 4, TESTFR_CON, 0, 0, 0)))
 

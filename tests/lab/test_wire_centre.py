@@ -11,10 +11,12 @@ from typer.testing import CliRunner
 
 from bridge.core.points import Encoding, Point, PointAddress, PointKind, PointTable, Signal
 from bridge.iec104 import asdu as codec
+from bridge.iec104.security import TlsPlan
 from bridge.lab.control_centre import control_centre_app
 from bridge.lab.telegrams import decode, encode_time
 from bridge.lab.wire_centre import Command, Frame, Order, WireCentre, load, save
 from tests.iec104.fake_site import UTC_MS, FakeSite, running, table
+from tests.iec104.pki import Authority
 
 SELECTED = Point(PointAddress(1, 120), PointKind.SETPOINT, Signal.LIMIT_SETPOINT, select_before_operate=True)
 STEP = Point(PointAddress(1, 121), PointKind.COMMAND, Signal.LIMIT_STEP, encoding=Encoding.DOUBLE, percent=60)
@@ -118,8 +120,37 @@ async def test_the_commands_of_the_command_line_do_the_same(tmp_path: Path) -> N
             ["record", capture, "--seconds", "0.2"],
             ["replay", capture, "--speed", "100"],
             ["command", "step", "1", "1"],
+            ["interrogate"],
+            ["interrogate", "--group", "1"],
+            ["interrogate", "--freeze"],
+            ["read", "200"],
+            ["read", "100"],
+            ["clock"],
         ]
         results = [await asyncio.to_thread(CliRunner().invoke, control_centre_app, [*at, *line]) for line in lines]
-        assert [result.exit_code for result in results] == [0, 0, 1, 0, 0, 0, 2]
+        assert [result.exit_code for result in results] == [0, 0, 1, 0, 0, 0, 2, 0, 1, 0, 0, 1, 0]
         assert "p99" in results[3].output
         assert "interrogated by station" in results[5].output
+        assert "M_IT_NA_1 1004 = 0 (counter interrogation" in results[7].output
+        assert "M_ME_NC_1 200 = " in results[10].output
+
+
+async def test_it_speaks_tls_with_a_certificate_and_says_what_cannot(tmp_path: Path) -> None:
+    authority = Authority(tmp_path / "ca")
+    ours, theirs = authority.issue("outstation"), authority.issue("control centre")
+    async with running(FakeSite(POINTS, tls=TlsPlan(*ours, authority.certificate))) as site:
+        at = ["--port", str(site.listener.port), "--ca", str(authority.certificate)]
+        known = [*at, "--certificate", str(theirs[0]), "--key", str(theirs[1])]
+        lines = [
+            [*known, "interrogate"],
+            [*known, "setpoint", "20000"],
+            [*known, "setpoint", "0"],
+            [*known, "watch", "--seconds", "0.2"],
+            [*at, "interrogate"],
+            known,
+            [*at, "--certificate", str(theirs[1]), "interrogate"],
+        ]
+        results = [await asyncio.to_thread(CliRunner().invoke, control_centre_app, line) for line in lines]
+        assert [result.exit_code for result in results] == [0, 0, 1, 0, 1, 2, 2]
+        assert "M_ME_NC_1 200 = " in results[0].output
+        assert [each.value for each in site.setpoints] == [20_000.0, 0.0]
