@@ -22,6 +22,7 @@ from bridge.core.messages import (
     LimitChanged,
     LinkStateChanged,
     MeterSampled,
+    Replanned,
     SessionChanged,
     SetFloor,
     SetLimit,
@@ -42,8 +43,8 @@ FOLLOWED_MS: Final = 900_000
 CLOSELY_MS, LESS_CLOSELY_MS, WHILE_LIMITED_MS, ELSE_MS = 5_000, 15_000, 60_000, 900_000
 BEFORE_EVERY_MS: Final = 15_000
 BEFORE_KEPT: Final = 20
-# What stands elsewhere: the course of the power in records of its own, alarms in what they open and close.
-_NOT_RECORDED: Final = (Alive, Woke, MeterSampled, SessionChanged, WishChanged, ShellAlarm, Started)
+# What stands elsewhere: the power in records of its own, alarms in what they open and close, plans in what differs.
+_NOT_RECORDED: Final = (Alive, Woke, MeterSampled, SessionChanged, WishChanged, ShellAlarm, Started, Replanned)
 
 Keep = Callable[[str, dict[str, Any], Millis], None]
 

@@ -45,6 +45,13 @@ class Started:
 
 
 @dataclass(frozen=True, slots=True)
+class Replanned:
+    """The configuration was read anew: another plan for the same chargers and points, without a restart."""
+
+    plan: Plan
+
+
+@dataclass(frozen=True, slots=True)
 class Alive:
     """Five more seconds lived: a restart counts the hold from the last of these."""
 
@@ -256,6 +263,7 @@ Event: TypeAlias = (
     | SessionChanged
     | WishChanged
     | ShellAlarm
+    | Replanned
 )
 
 

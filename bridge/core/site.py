@@ -35,6 +35,7 @@ from bridge.core.messages import (
     ManualLimitSet,
     MeterSampled,
     Reason,
+    Replanned,
     RetryAsked,
     SessionChanged,
     SetFloor,
@@ -221,19 +222,26 @@ def _happen(site: Site, event: Event, now: Now, effects: list[Effect]) -> None:
             _charger_came_or_went(site, event, now, effects)
         case Started():
             _started(site, event, now, effects)
+        case Replanned():
+            _replanned(site, event, now, effects)
         case ManualLimitSet() | ManualLimitLifted():
             _manual_limit(site, event, now)
-        case JournalLost():
-            site.journal_lost = True
-            _alarm(site, "journal_lost", site.plan.name, True, now, effects)
-            _unsettle(site, now.monotonic_ms)
-        case InvariantBroken():
-            _alarm(site, "invariant_broken", site.plan.name, True, now, effects)
-            _move_link(site, Trigger.DISTRUSTED, now.monotonic_ms, effects)
+        case JournalLost() | InvariantBroken():
+            _trust_lost(site, event, now, effects)
         case ShellAlarm():
             _alarm(site, event.alarm, event.subject, event.open, now, effects)
         case Alive() | Woke() | Acted():
             pass
+
+
+def _trust_lost(site: Site, event: JournalLost | InvariantBroken, now: Now, effects: list[Effect]) -> None:
+    if isinstance(event, InvariantBroken):
+        _alarm(site, "invariant_broken", site.plan.name, True, now, effects)
+        _move_link(site, Trigger.DISTRUSTED, now.monotonic_ms, effects)
+        return
+    site.journal_lost = True
+    _alarm(site, "journal_lost", site.plan.name, True, now, effects)
+    _unsettle(site, now.monotonic_ms)
 
 
 def _command_received(site: Site, event: SetpointReceived | SwitchReceived, now: Now, effects: list[Effect]) -> None:
@@ -436,6 +444,32 @@ def _started(site: Site, event: Started, now: Now, effects: list[Effect]) -> Non
     site.limit = _limit_in_force(site)
     effects.append(LimitChanged(site.limit.power_w, site.limit.source.value))
     _show_limit(site, now, effects)
+
+
+def _replanned(site: Site, event: Replanned, now: Now, effects: list[Effect]) -> None:
+    """Go by another plan from now on. What is proven of a charger stays so, but for a floor that is another now."""
+    before, after = site.plans, {plan.serial: plan for plan in event.plan.chargers}
+    assert before.keys() == after.keys(), "another plan is for other chargers"
+    assert site.plan.points == event.plan.points, "another plan is for other points"
+    if site.journal_lost:
+        return
+    site.plan, site.plans = event.plan, after
+    site.in_service = sum(not plan.out_of_service for plan in after.values())
+    for serial, plan in after.items():
+        charger = site.chargers[serial]
+        if plan == before[serial]:
+            continue
+        if plan.floor_w != before[serial].floor_w:
+            charger.floored, charger.renew_ms = False, None
+        if plan.out_of_service:
+            charger.lost_connection(now.monotonic_ms, plan)
+            site.power.forget(serial)
+            for alarm in ("charger_offline", "limit_refused", "limit_disobeyed"):
+                _alarm(site, alarm, serial, False, now, effects)
+            _show_charger(site, charger, now, effects)
+        _charger_changed(site, charger, now, effects)
+    _show_site_power(site, now, effects)
+    _unsettle(site, now.monotonic_ms)
 
 
 def _same_boot(site: Site, boot_id: str, now: Now) -> bool:

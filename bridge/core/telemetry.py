@@ -93,6 +93,11 @@ class SitePower:
             self.doubtful.discard(charger.serial)
         return True
 
+    def forget(self, serial: str) -> None:
+        """Count a charger no more."""
+        self.total_w -= self.counted.pop(serial, 0)
+        self.doubtful.discard(serial)
+
     def quality(self, chargers_in_service: int) -> Quality:
         """Invalid before the first sample of any charger, not topical while one is missing, old or not believed."""
         if not self.counted:
