@@ -6,6 +6,8 @@ import json
 from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple, Protocol
 
+import structlog
+
 from bridge.core.quantities import Millis, Now
 from bridge.ocpp201.rpc import Outcome, Payload
 from bridge.ocpp201.timestamps import read_utc_ms, rfc3339
@@ -14,6 +16,8 @@ ROOM: Final = "authorization_cache"
 MAX_ENTRIES: Final = 10_000  # of all chargers; the one that was confirmed longest ago gives way
 LIFETIME_MS: Final = 30 * 86_400_000  # since the CSMS last confirmed it (AuthCacheCtrlr.LifeTime)
 CONFIRM_MS: Final = 86_400_000  # what was confirmed so recently is not written anew
+
+log = structlog.get_logger(__name__)
 
 
 class Shelf(Protocol):
@@ -49,8 +53,8 @@ class AuthorizationCache:
     def __init__(self, shelf: Shelf, clock: Callable[[], Now]) -> None:
         self._shelf = shelf
         self._clock = clock
-        read = [(key, _Entry(*json.loads(value))) for key, value in shelf.items(ROOM)]
-        self._entries = dict(sorted(read, key=lambda each: each[1].confirmed_ms))
+        read = {key: entry for key, value in shelf.items(ROOM) if (entry := _read(key, value)) is not None}
+        self._entries = dict(sorted(read.items(), key=lambda each: each[1].confirmed_ms))
 
     def id_token_info(self, serial: str, id_token: Payload) -> Payload | None:
         """What the CSMS last said of an idToken, None where it said nothing that still counts."""
@@ -103,6 +107,17 @@ class AuthorizationCache:
         for key in keys:
             if self._entries.pop(key, None) is not None:
                 self._shelf.delete(ROOM, key)
+
+
+def _read(key: str, value: str) -> _Entry | None:
+    try:
+        status, expires_ms, group, confirmed_ms = json.loads(value)
+        return _Entry(str(status), expires_ms, group, int(confirmed_ms))
+    except (ValueError, TypeError) as why:
+        log.warning(
+            "what the CSMS said of an idToken is unreadable: not counted", serial=key.split("/")[0], why=str(why)
+        )
+        return None
 
 
 def _key(serial: str, id_token: Payload) -> str:

@@ -73,6 +73,14 @@ def test_it_outlives_a_restart_and_writes_only_what_is_new() -> None:
     assert Memory(memory.shelf).knows() == {"status": "Accepted", "groupIdToken": FLEET}
 
 
+def test_what_cannot_be_read_does_not_keep_the_service_from_starting() -> None:
+    memory = Memory()
+    memory.say("Accepted")
+    for number, value in enumerate(("", "[]", "[1, 2]", '["Accepted", null, null, "soon"]')):
+        memory.shelf.put("authorization_cache", f"A/Central/{number}", value)
+    assert Memory(memory.shelf).knows() == {"status": "Accepted"}
+
+
 def test_c11_clearing_the_cache_of_one_charger_leaves_the_others() -> None:
     memory = Memory()
     for serial in ("A", "AB"):
