@@ -114,9 +114,8 @@ def _read(key: str, value: str) -> _Entry | None:
         status, expires_ms, group, confirmed_ms = json.loads(value)
         return _Entry(str(status), expires_ms, group, int(confirmed_ms))
     except (ValueError, TypeError) as why:
-        log.warning(
-            "what the CSMS said of an idToken is unreadable: not counted", serial=key.split("/")[0], why=str(why)
-        )
+        serial = key.partition("/")[0]
+        log.warning("what the CSMS said of an idToken is unreadable: not counted", serial=serial, why=str(why))
         return None
 
 
