@@ -255,6 +255,9 @@ class DsoProfile(_Section):
         setpoints = [row for row in rows if row.signal is Signal.LIMIT_SETPOINT]
         if not setpoints and not any(row.signal is Signal.LIMIT_STEP for row in rows):
             raise ValueError("has no limit_setpoint and no limit_step: without them no limit can be received")
+        needed = {Signal.LIMIT_IN_FORCE_W} | ({Signal.SETPOINT_MIRROR} if setpoints else set())
+        if missing := sorted(each.value for each in needed - {row.signal for row in rows}):
+            raise ValueError(f"has no {' and no '.join(missing)}: what was received and what holds are points, always")
         mirrors = [row for row in rows if row.signal is Signal.SETPOINT_MIRROR]
         if len({_written(row) for row in [*setpoints, *mirrors]}) > 1:
             raise ValueError("setpoint_mirror must have unit, encoding, step and full_scale of limit_setpoint")

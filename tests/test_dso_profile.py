@@ -15,6 +15,8 @@ from bridge.settings import SHIPPED_PROFILES, ConfigError, load
 
 CAPACITY_W = 50_000
 SETPOINT: dict[str, Any] = {"ioa": 100, "kind": "setpoint", "signal": "limit_setpoint"}
+MIRROR: dict[str, Any] = {"ioa": 201, "kind": "measured", "signal": "setpoint_mirror"}
+IN_FORCE: dict[str, Any] = {"ioa": 202, "kind": "measured", "signal": "limit_in_force_w"}
 
 
 def row(**said: Any) -> PointRow:
@@ -22,7 +24,7 @@ def row(**said: Any) -> PointRow:
 
 
 def profile(*rows: dict[str, Any], **said: Any) -> DsoProfile:
-    return DsoProfile.model_validate({"site": [SETPOINT, *rows], "charger": []} | said)
+    return DsoProfile.model_validate({"site": list(rows or (SETPOINT, MIRROR, IN_FORCE)), "charger": []} | said)
 
 
 @pytest.mark.parametrize(
@@ -75,17 +77,21 @@ def test_a_row_that_makes_no_sense_is_refused_by_name(said: dict[str, Any], prob
 
 
 def test_the_mirror_must_be_written_as_the_setpoint_is() -> None:
-    mirror = {"ioa": 201, "kind": "measured", "signal": "setpoint_mirror"}
-    profile(mirror)
     with pytest.raises(ValidationError, match="setpoint_mirror must have unit"):
-        profile(mirror | {"unit": "kW"})
+        profile(SETPOINT, IN_FORCE, MIRROR | {"unit": "kW"})
+
+
+def test_what_was_received_and_what_holds_are_two_points_always() -> None:
+    profile(SETPOINT, MIRROR, IN_FORCE)
+    for rows, missing in (((SETPOINT, MIRROR), "no limit_in_force_w:"), ((SETPOINT, IN_FORCE), "no setpoint_mirror:")):
+        with pytest.raises(ValidationError, match=missing):
+            profile(*rows)
 
 
 def test_steps_alone_are_enough_to_limit_and_nothing_is_not() -> None:
-    step = {"ioa": 112, "kind": "command", "signal": "limit_step", "percent": 60}
-    DsoProfile.model_validate({"site": [step], "charger": []})
+    profile({"ioa": 112, "kind": "command", "signal": "limit_step", "percent": 60}, IN_FORCE)
     with pytest.raises(ValidationError, match="no limit can be received"):
-        DsoProfile.model_validate({"site": [], "charger": []})
+        profile(IN_FORCE)
 
 
 def test_a_time_zone_must_exist() -> None:

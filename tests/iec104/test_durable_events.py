@@ -13,11 +13,11 @@ import pytest
 from bridge.core.messages import PointChanged
 from bridge.core.points import PointAddress, Quality
 from bridge.core.quantities import Now
-from bridge.iec104.asdu import decode_time
+from bridge.iec104.asdu import decode_time, encode_time
 from bridge.iec104.event_buffer import MEASURED_TYPES, EventBuffer, Row
 from bridge.iec104.outstation import Outstation, OutstationPlan
 from bridge.store.database import Database
-from bridge.store.events import StoredEvents
+from bridge.store.events import MAX_BYTES, StoredEvents
 from tests.iec104.fake_site import UTC_MS, FakeSite, running, table
 from tests.iec104.quiet_master import Master
 from tests.iec104.raw_master import RawMaster, Seen
@@ -210,3 +210,15 @@ def test_a_gap_is_declared_as_an_event_in_its_place() -> None:
 
     assert buffer.append([(n, 36, 3, 1, b"") for n in range(1, 151)], gap) == 55
     assert [row[0] for row in buffer.after(0, 3)] == [1, 56, 57]
+
+
+def test_thirty_days_of_a_site_with_twenty_chargers_fit_the_event_store(tmp_path: Path) -> None:
+    """Power, voltage and current of each and the power of the site every ten seconds: none within its deadband."""
+    database, log = stored(tmp_path)
+    events_in_30_days = 30 * 86_400 // 10 * (20 * 3 + 1)
+    octets = bytes((200, 0, 0)) + struct.pack("<fB", 7_200.0, 0) + encode_time(UTC_MS)
+    for first in range(1, 100_000, 1_000):
+        log.append([(first + number, 36, 3, 1, octets) for number in range(1_000)], lambda _first, _number: None)
+    database.close()
+    taken = sum(path.stat().st_size for path in tmp_path.iterdir())
+    assert taken / 100_000 * events_in_30_days < MAX_BYTES
