@@ -30,6 +30,7 @@ _ACKNOWLEDGED: Final = frozenset(
         "StatusNotification",
     }
 )
+_CONTRACT: Final = frozenset({"certificate", "iso15118CertificateHashData"})  # of an Authorize by plug and charge
 # Refused in the words the message has for it; where it has none, or needs more than a status, by CALLERROR.
 _REFUSED: Final[dict[str, str]] = {
     "DataTransfer": "UnknownVendorId",
@@ -93,6 +94,9 @@ class CentralSystem:
             return {}
         if action in _REFUSED:
             return {"status": _REFUSED[action]}
+        if action == "Authorize" and self._id_tags and _CONTRACT & payload.keys():
+            # Nobody here can check a contract, and an identifier that is listed proves nothing beside a forged one.
+            return {"idTokenInfo": {"status": "Invalid"}, "certificateStatus": "NoCertificateAvailable"}
         if action in ("Authorize", "TransactionEvent"):
             return {"idTokenInfo": self._id_token_info(serial, payload["idToken"])} if "idToken" in payload else {}
         if action == "Heartbeat":

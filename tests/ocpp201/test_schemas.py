@@ -131,5 +131,15 @@ def test_id_tags_are_all_accepted_unless_some_are_listed(action: str, id_tags: t
     assert response == {"idTokenInfo": {"status": status}}
 
 
+def test_a_contract_certificate_nobody_here_can_check_is_not_accepted_for_a_listed_identifier() -> None:
+    hashes = dict.fromkeys(("issuerNameHash", "issuerKeyHash", "serialNumber", "responderURL"), "x")
+    for shown in ({"certificate": "PEM"}, {"iso15118CertificateHashData": [{"hashAlgorithm": "SHA256"} | hashes]}):
+        assert SCHEMAS.problem_in_request("Authorize", TOKEN | shown) is None
+        answer = central_system("04a1b2c3").answer("CS-0001", "Authorize", TOKEN | shown)
+        assert isinstance(answer, dict)
+        assert SCHEMAS.problem_in_response("Authorize", answer) is None
+        assert answer["idTokenInfo"]["status"] == "Invalid"
+
+
 def test_a_transaction_event_without_a_token_is_acknowledged_without_one() -> None:
     assert central_system("X").answer("CS-0001", "TransactionEvent", {}) == {}
