@@ -342,7 +342,7 @@ class World:
                 happen(*arguments)
                 if self._strikes("batch"):
                     return
-            self.engine.flush()
+            self._flush()
         except Killed:
             self._die()
         self.tally.steps += 1
@@ -350,6 +350,12 @@ class World:
         if self._standstill > STANDSTILL:
             raise Violation(f"the service wants to be woken again and again at {self.now_ms}")
         self._check()
+
+    def _flush(self) -> None:
+        """What the loop's next turns do: answers leave first, what follows from them in the turn after."""
+        self.engine.flush()
+        if self.engine.due(self.clock()):
+            self.engine.flush()
 
     def _later(self, low_ms: Millis, high_ms: Millis, happen: Callable[..., None], *arguments: Any) -> None:
         self._ticket += 1
@@ -404,7 +410,10 @@ class World:
     def _start(self) -> Engine:
         while True:
             self._incarnation += 1
-            self.engine = Engine(self.journal, self.clock, self._deliver, self._failed, lambda _: None, self._wake_at)
+            self.engine = Engine(
+                *(self.journal, self.clock, self._deliver, self._failed, lambda _: None, self._wake_at),
+                call_later=lambda *_: None,
+            )
             self._submitted.clear()
             self._unconfirmed.clear()
             try:
@@ -451,7 +460,7 @@ class World:
 
     def _compare_recovery(self) -> None:
         """Snapshot and journal lead back to the very site that died."""
-        self.engine.flush()
+        self._flush()
         probe = Engine(self.journal, self.clock, lambda _: None, self._failed, lambda _: None)
         probe._recover()  # noqa: SLF001  the promise of the engine's own recovery
         died, recovered = (json.dumps(codec.pack(engine.site)) for engine in (self.engine, probe))
@@ -580,7 +589,7 @@ class World:
             return
         unit.samples_since_caught += 1
         if unit.lies:
-            self.engine.flush()
+            self._flush()
         exceeds = unit.lies and power_w > self.engine.site.chargers[serial].worst_w + unit.plan.tolerance_w
         unit.exceeded = unit.exceeded + 1 if exceeds else 0
         if unit.exceeded >= SAMPLES_TO_CATCH_A_LIAR:
@@ -790,13 +799,13 @@ class World:
             self.submit(event)
             return
         for _ in range(STANDSTILL):
-            self.engine.flush()
+            self._flush()
             if not self.engine.due(self.clock()):
                 break
         before, sent = self._state(), self.tally.orders
         self.submit(event)
         accepted = self._expects(event)
-        self.engine.flush()
+        self._flush()
         if not accepted and not self._is_unrecorded() and (before, sent) != (self._state(), self.tally.orders):
             raise Violation(f"{event} was refused and changed {before} to {self._state()}")
 
@@ -846,7 +855,7 @@ class World:
             for serial, unit in self.units.items():
                 self._later(0, 5 * MINUTE_MS, self._heartbeat, serial, unit.generation)
         if self._durable is None and not self.journal.failing:
-            self.engine.flush()
+            self._flush()
             self.engine.snapshot()
         if self._strikes("journal"):
             self.journal.failing = True
@@ -890,7 +899,7 @@ class World:
             self._command(SetpointReceived(self.commands + 1, "virtual", value, int(value), group=group))
 
     def _look_for_peace(self) -> None:
-        self.engine.flush()
+        self._flush()
         if not self._unsettled():
             self._settled = True
         else:
