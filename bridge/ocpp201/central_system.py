@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 from bridge.core.quantities import Now
 from bridge.ocpp201.above import Below, OnAnswer
@@ -94,11 +94,8 @@ class CentralSystem:
             return {}
         if action in _REFUSED:
             return {"status": _REFUSED[action]}
-        if action == "Authorize" and self._id_tags and _CONTRACT & payload.keys():
-            # Nobody here can check a contract, and an identifier that is listed proves nothing beside a forged one.
-            return {"idTokenInfo": {"status": "Invalid"}, "certificateStatus": "NoCertificateAvailable"}
         if action in ("Authorize", "TransactionEvent"):
-            return {"idTokenInfo": self._id_token_info(serial, payload["idToken"])} if "idToken" in payload else {}
+            return self._authorize(serial, action, payload) if "idToken" in payload else {}
         if action == "Heartbeat":
             return {"currentTime": rfc3339(self._clock().utc_ms)}
         if action == "BootNotification":
@@ -106,9 +103,13 @@ class CentralSystem:
             return {"currentTime": now, "interval": self._heartbeat_s, "status": "Accepted"}
         return CallError("NotSupported", f"{action} is not for this central system ({serial})")
 
-    def _id_token_info(self, serial: str, id_token: dict[str, Any]) -> Payload:
+    def _authorize(self, serial: str, action: str, payload: Payload) -> Payload:
+        if action == "Authorize" and self._id_tags and _CONTRACT & payload.keys():
+            # Nobody here can check a contract, and an identifier that is listed proves nothing beside a forged one.
+            return {"idTokenInfo": {"status": "Invalid"}, "certificateStatus": "NoCertificateAvailable"}
+        id_token = payload["idToken"]
         known = None if self._known is None else self._known(serial, id_token)
         if known is not None:
-            return known
+            return {"idTokenInfo": known}
         is_listed = not self._id_tags or str(id_token["idToken"]).casefold() in self._id_tags
-        return {"status": "Accepted" if is_listed else "Unknown"}
+        return {"idTokenInfo": {"status": "Accepted" if is_listed else "Unknown"}}
