@@ -120,17 +120,15 @@ class Charger:
         if plan.out_of_service:
             return 0
         hardware_w = max(plan.maximum_w, self.highest_w)
+        leaving_w = max(leaving.limit_w for leaving in self.leaving) if self.leaving else 0
+        in_flight_w = self.in_flight.limit_w if self.in_flight is not None and not self.in_flight.is_floor else 0
         if self._trusted(plan) and not self.disobeys and not self.refused:
-            worst_w = self._told_w(plan)
+            settled_w = self._told_w(plan)
         elif plan.offline is Offline.STOPS and not self.connected:
-            worst_w = 0
+            settled_w = 0
         else:
-            return hardware_w
-        for leaving in self.leaving:
-            worst_w = max(worst_w, leaving.limit_w)
-        if self.in_flight is not None and not self.in_flight.is_floor:
-            worst_w = max(worst_w, self.in_flight.limit_w)
-        return min(worst_w, hardware_w)
+            settled_w = hardware_w
+        return min(max(settled_w, leaving_w, in_flight_w), hardware_w)
 
     def _trusted(self, plan: ChargerPlan) -> bool:
         """Whether it is known to hold one of the limits it was told."""
