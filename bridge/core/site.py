@@ -447,7 +447,7 @@ def _started(site: Site, event: Started, now: Now, effects: list[Effect]) -> Non
 
 
 def _replanned(site: Site, event: Replanned, now: Now, effects: list[Effect]) -> None:
-    """Go by another plan from now on. What is proven of a charger stays so, but for a floor that is another now."""
+    """Go by another plan from now on. What is proven of a charger stays so, unless its lease or its floor is another."""
     before, after = site.plans, {plan.serial: plan for plan in event.plan.chargers}
     assert before.keys() == after.keys(), "another plan is for other chargers"
     assert site.plan.points == event.plan.points, "another plan is for other points"
@@ -459,8 +459,9 @@ def _replanned(site: Site, event: Replanned, now: Now, effects: list[Effect]) ->
         charger = site.chargers[serial]
         if plan == before[serial]:
             continue
-        if plan.floor_w != before[serial].floor_w:
-            charger.floored, charger.renew_ms = False, None
+        if (plan.lease_ms, plan.floor_w) != (before[serial].lease_ms, before[serial].floor_w):
+            charger.floored = charger.proven = False
+            charger.grant_w, charger.renew_ms = None, None  # it may end, or never do, otherwise than we would count it
         if plan.out_of_service:
             charger.lost_connection(now.monotonic_ms, plan)
             site.power.forget(serial)

@@ -100,6 +100,19 @@ def test_another_floor_must_be_found_installed_before_it_counts() -> None:
     assert bench.site.chargers["S4-0000"].proven
 
 
+@pytest.mark.parametrize("lease_ms", [None, 120_000])
+def test_another_lease_unproves_what_was_granted_with_the_old_one(lease_ms: int | None) -> None:
+    bench = Bench(site_plan(charger_plan(0, lease_ms=None if lease_ms else 60_000, floor_w=6_000)))
+    bench.link_up()
+    bench.connect("S4-0000")
+    floors = of(SetFloor, bench.effects)
+    bench.answer(bench.tell(*(LimitAnswered(floor.serial, floor.order, Answer.ACCEPTED) for floor in floors)))
+    bench.plan = replace(bench.plan, **with_charger(bench, lease_ms=lease_ms))
+    effects = bench.tell(Replanned(bench.plan))
+    assert bench.site.chargers["S4-0000"].worst_w == 50_000
+    assert len(of(SetLimit, effects) + of(SetFloor, effects)) == 1, "and it is told anew"
+
+
 def test_a_higher_priority_is_fed_first(bench: Bench) -> None:
     bench.setpoint(8_000)
     bench.answer(bench.effects)
