@@ -90,12 +90,12 @@ BUGS: tuple[Bug, ...] = (
     Bug(
         "acknowledged limits alone are counted",
         0,
-        (_charger("worst_case_w", "min(worst_w, hardware_w)", "worst_w and self._told_w(plan)"),),
+        (_charger("worst_case_w", "min(max(settled_w, leaving_w, in_flight_w), hardware_w)", "settled_w"),),
     ),
     Bug(
         "an order on its way is not counted",
         0,
-        (_charger("worst_case_w", "if self.in_flight is not None and", "if False and"),),
+        (_charger("worst_case_w", "max(settled_w, leaving_w, in_flight_w)", "max(settled_w, leaving_w)"),),
     ),
     Bug(
         "the reaction time is ignored",
@@ -144,7 +144,7 @@ BUGS: tuple[Bug, ...] = (
     Bug(
         "what is not proven is trusted",
         0,
-        (_charger("worst_case_w", "return hardware_w", "worst_w = self._told_w(plan)"),),
+        (_charger("worst_case_w", "settled_w = hardware_w", "settled_w = self._told_w(plan)"),),
     ),
     Bug(
         "a reboot forgets nothing",
