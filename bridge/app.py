@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from bridge.core.messages import (
     LimitChanged,
     LinkStateChanged,
     PointChanged,
+    Replanned,
     SetFloor,
     SetLimit,
     SetpointReceived,
@@ -61,7 +62,8 @@ from bridge.ocpp201.station import Station
 from bridge.ocpp201.timestamps import rfc3339
 from bridge.ocpp201.trace import UNIT, Said, Trace
 from bridge.ocpp201.upstream import Upstream
-from bridge.settings import ChargerEntry, Settings, plan
+from bridge.reload import refused
+from bridge.settings import ChargerEntry, ConfigError, Settings, plan
 from bridge.store.conversation import Conversation, open_file
 from bridge.store.copy import copy
 from bridge.store.database import Database, StoreError
@@ -106,6 +108,7 @@ class App:
         self.failure: str | None = None
         self.stopping = asyncio.Event()
         self._backup: asyncio.Task[None] | None = None
+        self._rereading: asyncio.Task[None] | None = None
         self._supervisor = Supervisor(os.environ)
         self._database = Database(settings.data_dir / "bridge.db")
         self._events_database: Database | None = None
@@ -136,8 +139,8 @@ class App:
         self.trace = Trace(system_clock, keep=self._heard, before=newest, later=loop.call_later)
         self._units: dict[str, Unit] = {}
         self.upstream = self._new_upstream()
-        self.chargers = self._new_charger_server(shelf)
         self._entries = {entry.serial: entry for entry in settings.chargers}
+        self.chargers = self._new_charger_server(shelf)
         self.web = self._new_web()
 
     def _new_web(self) -> WebServer:
@@ -255,12 +258,11 @@ class App:
                 made.record.has_queued = partial(upstream.has_queued, entry.serial)
             return made
 
-        entries: Mapping[str, ChargerEntry] = {entry.serial: entry for entry in settings.chargers}
         hellos = sorted({entry.profile.hello for entry in settings.chargers if entry.profile.hello})
         return Server(
             settings.ocpp.host,
             settings.ocpp.port,
-            entries,
+            self._entries,
             {"ocpp2.0.1": station, "ocpp1.6": partial(unit, OCPP16), "ocpp1.5": partial(unit, OCPP15)},
             submit,
             system_clock,
@@ -424,12 +426,53 @@ class App:
             seconds=round(time.monotonic() - began, 3),
         )
 
+    def reread(self, read: Callable[[], Settings]) -> None:
+        """Go by the configuration that `read` gives, all of it or nothing; a second wish waits for the first."""
+        before = self._rereading
+
+        async def in_turn() -> None:
+            if before is not None:
+                await asyncio.wait([before])
+            await self._reread(read)
+
+        self._rereading = asyncio.get_running_loop().create_task(in_turn())
+
+    async def _reread(self, read: Callable[[], Settings]) -> None:
+        def compared() -> tuple[Settings, list[str]]:
+            settings = read()
+            return settings, refused(self._settings, settings)
+
+        self._supervisor.reloading()
+        try:
+            # In a thread, because reading a large configuration takes longer than a setpoint may wait.
+            settings, problems = await asyncio.to_thread(compared)
+        except ConfigError as error:
+            settings, problems = self._settings, error.problems
+        if self.engine.site.journal_lost:
+            problems = ["the journal cannot be written: the service is about to start anew"]
+        if problems:
+            log.error("the new configuration is refused as a whole: nothing has changed", why=problems)
+        else:
+            self._go_by(settings)
+        self._supervisor.tell("READY=1", f"STATUS={self._status_line()}")
+
+    def _go_by(self, settings: Settings) -> None:
+        self._settings, self._plan = settings, plan(settings)
+        self._entries.update({entry.serial: entry for entry in settings.chargers})
+        self.engine.submit(Replanned(self._plan))
+        for entry in settings.chargers:
+            if entry.out_of_service:
+                self.chargers.drop(entry.serial)
+        self._watching.configured(settings)
+        log.info("the configuration was read anew", capacity_w=self._plan.capacity_w, fallback_w=self._plan.fallback_w)
+
     async def stop(self) -> None:
         """Close the listeners, then the journal; chargers keep what they were last told."""
         self.ready = False
         self._supervisor.tell("STOPPING=1")
-        if self._backup is not None:
-            self._backup.cancel()
+        for task in (self._backup, self._rereading):
+            if task is not None:
+                task.cancel()
         self._calendar.stop()
         if self._alive is not None:
             self._alive.cancel()
@@ -518,9 +561,10 @@ class App:
         self.recent.watch(self.engine.site)
 
 
-async def run(settings: Settings, dashboard: Sequence[str]) -> int:
+async def run(settings: Settings, dashboard: Sequence[str], reread: Callable[[], Settings]) -> int:
     """Serve until SIGTERM or SIGINT. The exit code: 0 after a signal, 70 if the service wants to be started anew.
 
+    At SIGHUP the configuration is read anew by `reread`.
     `dashboard` is the command of the dashboard, which is a child of the service where the settings want one.
     """
     app = App(settings)
@@ -528,6 +572,7 @@ async def run(settings: Settings, dashboard: Sequence[str]) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, app.stopping.set)
+    loop.add_signal_handler(signal.SIGHUP, app.reread, reread)
     try:
         await app.start()
         if settings.http.dashboard_port is not None:

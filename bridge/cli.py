@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 from urllib.parse import urlencode
@@ -25,7 +26,7 @@ from bridge.audit_command import audit_app
 from bridge.backup import backup, restore
 from bridge.doctor import doctor
 from bridge.service_client import EXIT_CONFIG, ConfigOption, ask_service, err, out, read_settings
-from bridge.settings import SHIPPED_PROFILES, ConfigError, Settings, minimum_limit_w, warnings
+from bridge.settings import SHIPPED_PROFILES, ConfigError, Settings, load, minimum_limit_w, warnings
 from bridge.settings import charger_profile as read_charger_profile
 from bridge.web.people import (
     Person,
@@ -77,7 +78,7 @@ def run(
     config: ConfigOption = None,
     log_json: Annotated[bool, typer.Option(help="Log JSON lines, whatever `log_format` says.")] = False,
 ) -> None:
-    """Serve until SIGTERM."""
+    """Serve until SIGTERM; SIGHUP reads the configuration anew, to be applied whole or refused whole."""
     settings = read_settings(config)
     set_up_logging(as_json=log_json or settings.log_format == "json")
     dashboard_command = [sys.executable, "-m", "bridge", "dashboard", "--child"]
@@ -88,9 +89,9 @@ def run(
     try:
         import uvloop  # noqa: PLC0415  present where it can be built
 
-        code = uvloop.run(serve(settings, dashboard_command))
+        code = uvloop.run(serve(settings, dashboard_command, partial(load, config)))
     except ImportError:
-        code = asyncio.run(serve(settings, dashboard_command))
+        code = asyncio.run(serve(settings, dashboard_command, partial(load, config)))
     except (OSError, StoreError, RuntimeError) as error:
         err.print(f"cannot start: {error}", style="red", markup=False, highlight=False)
         raise typer.Exit(1) from None

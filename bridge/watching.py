@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import structlog
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
@@ -15,6 +13,7 @@ from bridge.core.messages import Effect, Event
 from bridge.core.quantities import Now
 from bridge.core.site import Site
 from bridge.records import Recorder, differences
+from bridge.reload import public
 from bridge.settings import Settings
 from bridge.store.audit import Audit
 from bridge.store.shelf import Shelf
@@ -71,7 +70,7 @@ class Watching:
 
     def configured(self, settings: Settings) -> None:
         """Record what differs from the configuration before; none of it is a secret, those stand in files."""
-        now, before = _public(settings), self._shelf.get("audit", "configuration")
+        now, before = public(settings), self._shelf.get("audit", "configuration")
         changed = differences({} if before is None else json.loads(before), now)
         if changed:
             told = dict(list(changed.items())[:MOST_CHANGES])
@@ -81,16 +80,3 @@ class Watching:
     def stopped(self) -> None:
         """Record that the service ends because it was told to."""
         self.audit.keep("service_stopped", {})
-
-
-def _public(settings: Settings) -> dict[str, Any]:
-    """The configuration as JSON data: chargers by serial, and each charger profile by the hash of what it says."""
-    said: dict[str, Any] = settings.model_dump(mode="json", exclude={"chargers": {"__all__": {"profile"}}})
-    said["chargers"] = {charger["serial"]: charger for charger in said["chargers"]}
-    profiles = {entry.charger_profile: entry.profile for entry in settings.chargers}
-    said["charger_profiles"] = {name: _hash(profile.model_dump_json()) for name, profile in profiles.items()}
-    return said
-
-
-def _hash(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()

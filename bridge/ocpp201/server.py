@@ -286,6 +286,11 @@ class Server:
             self._reported_ms[key] = now_ms
             self._security_event(serial, kind, why)
 
+    def drop(self, serial: str) -> None:
+        """End the connection of a charger that is out of service now, if it has one."""
+        if (live := self._live.get(serial)) is not None:
+            self._end(live, "out of service")
+
     async def _make_way(self, serial: str, newcomer: ServerConnection) -> Refusal | None:
         """Let a newcomer take the place of a dead connection or of one from its own address, and no other.
 
