@@ -81,6 +81,10 @@ class Admission:
             return None
         return f"more than {self._most[act]} {act.value} in a minute"
 
+    def shuts_out(self, now_ms: Millis) -> bool:
+        """Whether anybody is shut out now."""
+        return any(until_ms > now_ms for until_ms in self._shut_out.values())
+
     def shut_out(self, host: str, now_ms: Millis) -> None:
         """Let nobody in from this address for a while."""
         self._shut_out = {other: until_ms for other, until_ms in self._shut_out.items() if until_ms > now_ms}

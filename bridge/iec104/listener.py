@@ -215,6 +215,8 @@ class Listener:
         loop, now = asyncio.get_running_loop(), self.clock()
         self._mind_tls(now)
         self.outstation.wake(now)
+        self._alarm("address_search", is_open=self.outstation.admission.shuts_out(now.monotonic_ms))
+        self._alarm("event_store_lost", is_open=self.outstation.store_failed)
         self._record()
         due_ms = self.outstation.next_deadline()
         delay_s = WAKE_S if due_ms is None else min(max(due_ms - now.monotonic_ms, 1) / 1000, WAKE_S)

@@ -140,7 +140,8 @@ class Outstation:
     `submit` is called with what the core must know: commands (a limit rounded down), the number of started connections
     whenever it changes. It is answered later through `confirm`, `terminate` and `publish`; octets for the wire appear
     in the sessions, which the listener drains after each of them. `wake` is due at least every second.
-    `events_lost` counts what neither memory nor the store could hold.
+    `events_lost` counts what neither memory nor the store could hold; `store_failed` is set when events are kept in
+    memory only, because the store cannot be used any more.
     """
 
     def __init__(
@@ -159,6 +160,7 @@ class Outstation:
         self.commands: dict[int, Command] = {}
         self.selections: dict[PointAddress, Selection] = {}
         self.events_lost = 0
+        self.store_failed = False
         self.started: list[Session] = []
         self.watch: Callable[[Command, Reason | None], None] | None = None  # who wants to know of every decision
         self._told_started = 0
@@ -274,6 +276,7 @@ class Outstation:
             use()
         except OSError as error:
             log.critical("events are kept in memory only from now on", why=str(error))
+            self.store_failed = True
             acknowledged = {name: self.events.acknowledged(name) for name in self._groups}
             self.events = EventBuffer(self.plan.event_capacity)
             self.events.serve(list(self._groups))

@@ -165,6 +165,7 @@ def test_without_a_disk_events_flow_on_from_memory() -> None:
     assert counted(master.all()) == list(range(1, 11))
     world.count(11, 12)
     assert counted(master.all()) == [11, 12]
+    assert world.outstation.store_failed
 
 
 class Unreadable(EventBuffer):

@@ -6,6 +6,7 @@ import asyncio
 import shutil
 import ssl
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,11 @@ from structlog.testing import capture_logs
 
 from bridge.core.messages import ShellAlarm
 from bridge.core.points import Point, PointAddress, PointKind, PointTable, Signal
+from bridge.core.quantities import Now
 from bridge.iec104.admission import Caps
 from bridge.iec104.outstation import RedundancyGroup
 from bridge.iec104.security import Tls, TlsPlan
-from tests.iec104.fake_site import FakeSite, eventually, running, table
+from tests.iec104.fake_site import FakeSite, clock, eventually, running, table
 from tests.iec104.pki import Authority, client, fingerprint
 from tests.iec104.raw_master import STARTDT, STARTDT_CON, STOPDT, TESTFR, TESTFR_CON, RawMaster, setpoint
 
@@ -339,8 +341,8 @@ async def test_i16_starting_and_stopping_more_often_than_agreed_ends_the_connect
 
 
 async def test_i32_a_search_for_addresses_is_ended_shut_out_and_told_and_controls_nothing() -> None:
-    caps = Caps(unknown_addresses_per_minute=10, back_off_s=0.3)
-    async with running(FakeSite(caps=caps)) as site:
+    caps = Caps(unknown_addresses_per_minute=10, back_off_s=300)
+    async with running(FakeSite(caps=caps, site="Depot")) as site:
         sweep = await RawMaster.connect(site.listener.port)
         with capture_logs() as lines:
             for address in range(2000, 2012):
@@ -350,8 +352,17 @@ async def test_i32_a_search_for_addresses_is_ended_shut_out_and_told_and_control
         assert site.setpoints == []
         again = await RawMaster.connect(site.listener.port, start=False)
         assert await again.is_closed()
-        await asyncio.sleep(0.3)
+        alarm = ShellAlarm("address_search", "Depot", open=True)
+        await eventually(lambda: alarm in site.events)
+        site.listener.clock = lambda: Now(clock().monotonic_ms + 301_000, clock().utc_ms)
         await RawMaster.connect(site.listener.port)
+        await eventually(lambda: replace(alarm, open=False) in site.events)
+
+
+async def test_an_event_store_that_fails_is_an_alarm() -> None:
+    async with running(FakeSite(site="Depot")) as site:
+        site.listener.outstation.store_failed = True
+        await eventually(lambda: ShellAlarm("event_store_lost", "Depot", open=True) in site.events)
 
 
 async def test_i27_more_commands_than_agreed_are_refused_and_the_link_stays() -> None:
