@@ -456,21 +456,24 @@ def _replanned(site: Site, event: Replanned, now: Now, effects: list[Effect]) ->
     site.plan, site.plans = event.plan, after
     site.in_service = sum(not plan.out_of_service for plan in after.values())
     for serial, plan in after.items():
-        charger = site.chargers[serial]
-        if plan == before[serial]:
-            continue
-        if (plan.lease_ms, plan.floor_w) != (before[serial].lease_ms, before[serial].floor_w):
-            charger.floored = charger.proven = False
-            charger.grant_w, charger.renew_ms = None, None  # it may end, or never do, otherwise than we would count it
-        if plan.out_of_service:
-            charger.lost_connection(now.monotonic_ms, plan)
-            site.power.forget(serial)
-            for alarm in ("charger_offline", "limit_refused", "limit_disobeyed"):
-                _alarm(site, alarm, serial, False, now, effects)
-            _show_charger(site, charger, now, effects)
-        _charger_changed(site, charger, now, effects)
+        if plan != before[serial]:
+            _charger_replanned(site, site.chargers[serial], before[serial], now, effects)
     _show_site_power(site, now, effects)
     _unsettle(site, now.monotonic_ms)
+
+
+def _charger_replanned(site: Site, charger: Charger, before: ChargerPlan, now: Now, effects: list[Effect]) -> None:
+    plan = site.plans[charger.serial]
+    if (plan.lease_ms, plan.floor_w) != (before.lease_ms, before.floor_w):
+        charger.floored = charger.proven = False
+        charger.grant_w, charger.renew_ms = None, None  # it may end, or never do, otherwise than we would count it
+    if plan.out_of_service:
+        charger.lost_connection(now.monotonic_ms, plan)
+        site.power.forget(charger.serial)
+        for alarm in ("charger_offline", "limit_refused", "limit_disobeyed"):
+            _alarm(site, alarm, charger.serial, False, now, effects)
+        _show_charger(site, charger, now, effects)
+    _charger_changed(site, charger, now, effects)
 
 
 def _same_boot(site: Site, boot_id: str, now: Now) -> bool:
