@@ -447,7 +447,7 @@ def _started(site: Site, event: Started, now: Now, effects: list[Effect]) -> Non
 
 
 def _replanned(site: Site, event: Replanned, now: Now, effects: list[Effect]) -> None:
-    """Go by another plan from now on. What is proven of a charger stays so, unless its lease or its floor is another."""
+    """Go by another plan from now on. What is proven of a charger stays so, unless its lease or floor is another."""
     before, after = site.plans, {plan.serial: plan for plan in event.plan.chargers}
     assert before.keys() == after.keys(), "another plan is for other chargers"
     assert site.plan.points == event.plan.points, "another plan is for other points"
