@@ -12,13 +12,14 @@ PACE   ?= 60
 JOBS   ?= 2
 RUNS   ?= 2000000
 
-.PHONY: help install lab scenarios test lint format lock prove fuzz soak soak-fleet bench lab-chargers compose-lab test-compose pages docs wheel sbom clean
+.PHONY: help install lab scenarios test lint format lock prove fuzz soak soak-fleet bench lab-chargers compose-lab test-compose test-browser pages docs wheel sbom clean
 
 help:
 	@echo "make lab            the whole chain on loopback: plays T1-T4, shows it live, stays up (PLAY=once: ends after them)"
 	@echo "make scenarios      plays all scenarios, T1-T10, each judged on the wire and at the units; about nine minutes"
 	@echo "make test           test suite, linters, types, import walls"
 	@echo "make install        sets up .venv"
+	@echo "make test-browser   what an operator does, in a headless Chromium; SCREENSHOTS=docs/screenshots keeps pictures"
 	@echo "make compose-lab    the same as services in containers; needs a Docker engine (make test-compose tests that)"
 	@echo "make prove          plants every bug, then plays seeded worlds (SEEDS=$(SEEDS), or MINUTES=... of them), keeps a tally; COMPILED=1: thrice as fast"
 	@echo "make fuzz           coverage-guided fuzzing of the outstation, RUNS=$(RUNS) of each target (atheris: Linux on x86-64)"
@@ -108,6 +109,10 @@ lab-chargers:
 compose-lab:
 	GRIDLIMIT_CHARGERS="$$($(MAKE) --silent --no-print-directory lab-chargers)" \
 		$(COMPOSE) up --build --scale units=$(UNITS) --exit-code-from scenarios
+
+# What an operator does, in Debian's headless Chromium (apt-get install chromium); SCREENSHOTS=FOLDER keeps pictures.
+test-browser: install
+	BROWSER_TESTS=1 $(BIN)/pytest tests/dashboard/test_browser.py
 
 test-compose: install
 	COMPOSE_LAB=$(or $(COMPOSE_LAB),1) $(BIN)/pytest tests/test_compose.py

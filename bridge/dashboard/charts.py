@@ -12,6 +12,7 @@ POWER: Final = "#45b8ac"
 LIMIT: Final = "#e3b95b"
 WORST: Final = "#6c8ebf"
 ALARM: Final = "#ff5d5d"
+OUTLINED: Final = 100  # bars; more of them are too narrow for an outline
 _QUIET: Final = "#8b9aa5"
 _LINE: Final = "#222d34"
 _TOOLTIP: Final = {
@@ -70,7 +71,9 @@ def over_time(samples: Iterable[Sample], words: Words) -> dict[str, Any]:
 def by_charger(chargers: Sequence[dict[str, Any]], words: Words) -> dict[str, Any]:
     """Each charger's power before its grant, as bars in the order of the configuration."""
     grants, powers = bars_of(chargers)
-    narrow = {"type": "bar", "barCategoryGap": "25%", "barGap": "-100%", "large": False}
+    bar = {"type": "bar", "barCategoryGap": "25%", "barGap": "-100%"}
+    outlined = {"color": "rgba(227, 185, 91, 0.08)", "borderColor": LIMIT, "borderWidth": 1}
+    granted = {"itemStyle": outlined, "z": 3} if len(chargers) <= OUTLINED else {"itemStyle": {"opacity": 0.35}}
     return {
         "animation": False,
         "grid": {"left": 8, "right": 16, "top": 34, "bottom": 4, "containLabel": True},
@@ -86,9 +89,8 @@ def by_charger(chargers: Sequence[dict[str, Any]], words: Words) -> dict[str, An
         },
         "yAxis": _VALUE_AXIS,
         "series": [
-            narrow | {"name": words("granted"), "color": LIMIT, "data": grants, "z": 3,
-                      "itemStyle": {"color": "rgba(227, 185, 91, 0.08)", "borderColor": LIMIT, "borderWidth": 1}},
-            narrow | {"name": words("power"), "color": POWER, "data": powers},
+            bar | granted | {"name": words("granted"), "color": LIMIT, "data": grants},
+            bar | {"name": words("power"), "color": POWER, "data": powers},
         ],
     }  # fmt: skip
 

@@ -12,7 +12,7 @@ window.gridlimit = {
   clock(ms) {
     if (!ms) return "–";
     const then = new Date(ms), today = new Date().toDateString() === then.toDateString();
-    return today ? then.toLocaleTimeString(this.language) : then.toLocaleDateString(this.language);
+    return today ? then.toLocaleTimeString(this.language, { hour12: false }) : then.toLocaleDateString(this.language);
   },
   bar(row) {
     const cell = document.createElement("div");

@@ -20,6 +20,7 @@ from fastapi.responses import RedirectResponse, Response
 from nicegui import app, ui
 
 from bridge.dashboard.acting import Acting
+from bridge.dashboard.charts import POWER
 from bridge.dashboard.feed import Feed
 from bridge.dashboard.login import login_routes, words_for
 from bridge.dashboard.page import Page
@@ -65,6 +66,7 @@ class Dashboard:
             return RedirectResponse("/login")
         client, words = ui.context.client, words_for(request)
         acting = Acting(client, self.feed, self.sessions, request.cookies.get(COOKIE, ""), words)
+        ui.colors(primary=POWER)
         ui.add_head_html(f'{_HEAD}<script>document.documentElement.lang = "{words.language}"</script>')
         page = Page(client, self.feed, words, acting)
         while len(self._pages) >= MAX_PAGES:
@@ -73,7 +75,7 @@ class Dashboard:
         client.on_delete(lambda: self._pages.pop(client.id, None))
         await client.connected()
         minutes = await client.run_javascript("-new Date().getTimezoneOffset()", timeout=5.0)
-        words.offset_minutes = int(minutes)
+        page.use_clock(int(minutes))
         return None
 
     async def _changed(self, serials: list[str], whole: bool) -> None:

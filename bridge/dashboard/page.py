@@ -152,6 +152,12 @@ class Page:
 
     # What changes.
 
+    def use_clock(self, offset_minutes: int) -> None:
+        """Write times as the browser's clock shows them, so many minutes east of UTC."""
+        self._words.offset_minutes = offset_minutes
+        self._shown = {}
+        self.update([], whole=False)
+
     def update(self, serials: Iterable[str], *, whole: bool, hour: bool = False, day: bool = False) -> None:
         """Show what is known now; `serials` are otherwise than before, `hour` and `day` have a new point."""
         known = self._feed.known
@@ -216,9 +222,10 @@ class Page:
             self._bar.style(f"--w: {parts[0]}%; --p: {min(100, parts[1])}%; --l: {min(100, parts[2])}%")
         if status["within"]:
             self._say(self._verdict, words("within the limit"))
+        elif power_w is not None and power_w > limit_w:
+            self._say(self._verdict, words("above the limit"), "gl-alarm")
         else:
-            over = power_w is not None and power_w > limit_w
-            self._say(self._verdict, words("not proven to be within the limit"), "gl-alarm" if over else "gl-unusual")
+            self._say(self._verdict, words("not proven to be within the limit"), "gl-unusual")
         since = words("since {}", words.clock(status["within_since_utc_ms"]))
         worst = words("worst case {}", words.power(status["worst_case_w"]))
         self._say(

@@ -43,6 +43,7 @@ _GERMAN: Final = {
     "emergency stop": "Not-Halt",
     "since {}": "seit {}",
     "within the limit": "Grenze eingehalten",
+    "above the limit": "über der Grenze",
     "not proven to be within the limit": "Grenze nicht sicher eingehalten",
     "worst case {}": "höchstens {}",
     "of {} capacity": "von {} Anschlussleistung",

@@ -59,11 +59,15 @@ async def answers(address: str) -> None:
 
 @pytest.fixture
 def shown(tmp_path: Path) -> Shown:
-    """A context: a site at hand with so many chargers, and the address of its dashboard."""
+    """A context: a site at hand with so many chargers, after what was `before`, and the address of its dashboard."""
 
     @asynccontextmanager
-    async def shown(chargers: int = 3) -> AsyncIterator[tuple[SiteAtHand, str]]:
-        at_hand = SiteAtHand(tmp_path, chargers, utc_ms=time.time_ns() // 1_000_000)
+    async def shown(
+        chargers: int = 3, before: Callable[[SiteAtHand], None] | None = None, ago_s: int = 0
+    ) -> AsyncIterator[tuple[SiteAtHand, str]]:
+        at_hand = SiteAtHand(tmp_path, chargers, utc_ms=time.time_ns() // 1_000_000 - 1000 * ago_s)
+        if before is not None:
+            before(at_hand)
         at_hand.tokens.write_host_token(tmp_path / "data")
         await at_hand.web.open()
         (port,) = free_ports(1)

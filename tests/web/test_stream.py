@@ -101,7 +101,7 @@ async def test_live_values_flow_longer_than_any_other_connection_and_yet_not_for
         assert answer.headers["content-type"].startswith("text/event-stream")
         told = answer.aiter_lines()
         assert await anext(told) == "retry: 2000"
-        (connection,) = at_hand.web._server.server_state.connections
+        connection: Any = next(iter(at_hand.web._server.server_state.connections))
         connection._is_old()
         while await anext(told) != "event: change":
             pass
