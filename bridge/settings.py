@@ -945,7 +945,8 @@ def without_bridge(settings: Settings) -> tuple[Watts, list[str]]:
     in_use = [charger for charger in settings.chargers if not charger.out_of_service]
     floored = [charger for charger in in_use if charger.profile.lease_s is not None]
     stopping = [charger for charger in in_use if charger.profile.offline is Offline.STOPS]
-    unlimited = [charger for charger in in_use if charger not in floored and charger not in stopping]
+    ends_safely = {charger.serial for charger in (*floored, *stopping)}
+    unlimited = [charger for charger in in_use if charger.serial not in ends_safely]
     total_w = sum(charger.floor_w for charger in floored) + sum(charger.maximum_w for charger in unlimited)
     return total_w, [charger.serial for charger in unlimited]
 
