@@ -26,7 +26,7 @@ from bridge.audit_command import audit_app
 from bridge.backup import backup, restore
 from bridge.doctor import doctor
 from bridge.service_client import EXIT_CONFIG, ConfigOption, ask_service, err, out, read_settings
-from bridge.settings import SHIPPED_PROFILES, ConfigError, Settings, load, minimum_limit_w, warnings
+from bridge.settings import SHIPPED_PROFILES, ConfigError, Settings, load, minimum_limit_w, plan, warnings
 from bridge.settings import charger_profile as read_charger_profile
 from bridge.web.people import (
     Person,
@@ -110,7 +110,8 @@ def check(
         return
     settings = read_settings(config)
     site, fallback, iec104, csms = settings.site, settings.fallback, settings.iec104, settings.csms
-    hold = "for ever" if fallback.hold_s is None else f"for {fallback.hold_s:g} s"
+    hold_ms = plan(settings).hold_ms
+    hold = "for ever" if hold_ms is None else f"for {hold_ms / 1000:g} s"
     lines = [
         f"site        {site.name}: connection {site.capacity_w} W, setpoints from {minimum_limit_w(settings)} W"
         + (" and exactly 0 W" if site.allow_zero else ", 0 W refused"),
@@ -128,7 +129,8 @@ def check(
         ),
         f"csms        {csms.url or 'none: the bridge is the central system itself'}"
         + (f", security profile {csms.security_profile}" if csms.url else ""),
-        f"http        http://{settings.http.host}:{settings.http.port}/status",
+        f"http        http://{settings.http.host}:{settings.http.port}/"
+        + ("" if settings.http.dashboard_port else ", no dashboard"),
         f"data        {settings.data_dir}",
     ]
     for line in lines:

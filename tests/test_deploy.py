@@ -15,6 +15,9 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from bridge.core.messages import ChargerConnected, MeterSampled, SetpointReceived
+from bridge.core.quantities import Now
+from bridge.core.site import new_site
+from bridge.settings import load, plan
 from bridge.web.metrics import exposition
 from tests.core.bench import charger_plan, site_plan
 from tests.web.test_metrics import Watched, gauges_of
@@ -90,3 +93,25 @@ def test_promtool_understands_rules_and_the_page(tmp_path: Path) -> None:
     with page.open() as text:
         lint = subprocess.run(["promtool", "check", "metrics"], stdin=text, capture_output=True, text=True, check=False)
     assert lint.returncode == 0, lint.stdout + lint.stderr
+
+
+@pytest.mark.parametrize("path", sorted((DEPLOY / "examples").glob("*.yaml")), ids=lambda path: path.stem)
+def test_an_example_is_a_configuration_that_runs(path: Path) -> None:
+    settings = load(path, {})
+    assert settings.data_dir == Path("/var/lib/gridlimit")  # where the unit may write
+    assert len(settings.chargers) >= 8
+    assert plan(settings).fallback_w <= plan(settings).capacity_w
+    site = new_site(plan(settings), "boot", Now(1_000, 1_000))
+    assert site.limit.power_w <= settings.site.capacity_w
+
+
+def test_the_example_for_14a_leaves_what_the_ruling_says() -> None:
+    settings = load(DEPLOY / "examples" / "enwg-14a.yaml", {})
+    assert plan(settings).min_limit_w == settings.fallback.limit_w == 4_200 + 9 * 45 * 4_200 // 100
+
+
+def test_the_park_leaves_no_more_than_the_fallback_limit_if_the_bridge_dies() -> None:
+    settings = load(DEPLOY / "examples" / "park-1mw.yaml", {})
+    assert settings.site.require_floors
+    assert settings.iec104.tls is not None
+    assert all(entry.security_profile == 3 for entry in settings.chargers)

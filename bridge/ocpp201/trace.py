@@ -52,6 +52,7 @@ _NEVER_KEPT: Final = frozenset(
 )
 _ISO15118: Final = "iso15118"  # in the vendorId of a DataTransfer: the same for OCPP 1.6
 NOT_KEPT: Final = '"not kept"'
+_VALUES: Final = frozenset({"value", "attributeValue", "actualValue"})
 _SECRET_KEYS: Final = re.compile(r"password|authorizationkey|secret|token", re.IGNORECASE)
 # Whose text has none of these has nothing to hide and need not be taken apart, which most messages are spared.
 _EVERY_SUSPICIOUS: Final = (*_DRIVERS, *_SECRETS, "password", "authorizationkey", "secret", "token", "://")
@@ -239,18 +240,21 @@ def _is_harmless(written: bytes) -> bool:
     return True
 
 
-def masked(value: Any, name: str = "") -> Any:
-    """The same value without passwords, certificates, users in addresses, and all but the beginning of idTags."""
+def masked(value: Any, name: str = "", *, of_secret: bool = False) -> Any:
+    """The same value without passwords, certificates, users in addresses, and all but the beginning of idTags.
+
+    `of_secret` says that it stands within something that is named like a secret.
+    """
     if name in _SECRETS:
         return MASK
     if isinstance(value, Mapping):
-        secret = _names_a_secret(value)
+        secret = of_secret or _names_a_secret(value)
         return {
-            key: MASK if secret and key in ("value", "attributeValue") else masked(item, str(key).casefold())
+            key: MASK if secret and key in _VALUES else masked(item, str(key).casefold(), of_secret=secret)
             for key, item in value.items()
         }
     if isinstance(value, list):
-        return [masked(item, name) for item in value]
+        return [masked(item, name, of_secret=of_secret) for item in value]
     if not isinstance(value, str):
         return value
     if name in _DRIVERS:

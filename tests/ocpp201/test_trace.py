@@ -151,6 +151,10 @@ def test_a_name_written_otherwise_hides_no_secret() -> None:
             {"setVariableData": [{"variable": {"name": "BasicAuthPassword"}, "attributeValue": "s"}]},
             {"setVariableData": [{"variable": {"name": "BasicAuthPassword"}, "attributeValue": "***"}]},
         ),
+        (
+            {"reportData": [{"variable": {"name": "BasicAuthPassword"}, "variableAttribute": [{"value": "s"}]}]},
+            {"reportData": [{"variable": {"name": "BasicAuthPassword"}, "variableAttribute": [{"value": "***"}]}]},
+        ),
     ],
 )
 def test_no_secret_is_shown(payload: dict[str, Any], shown: dict[str, Any]) -> None:
