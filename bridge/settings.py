@@ -273,7 +273,8 @@ class Site(_Section):
     at_start_w: PowerW
     """The limit until the first setpoint ever, W. Default: `capacity_w`."""
     id_tags: list[Annotated[str, Field(min_length=1, max_length=36)]] = []
-    """Who may charge while the bridge is the central system, or stands in for it. Empty: everybody."""
+    """Who may charge while the bridge is the central system, or stands in for one that said nothing of the driver.
+    Empty: everybody."""
 
     @model_validator(mode="before")
     @classmethod
@@ -543,7 +544,8 @@ class Csms(_Section):
     message_attempt_interval_s: Seconds = 60.0
     """Wait before such a message is sent again, s; it grows with each attempt."""
     answer_within_s: Annotated[Seconds, Field(gt=0)] = 5.0
-    """After so long without an answer of the CSMS the bridge answers a charger itself, by `site.id_tags`, s."""
+    """After so long without an answer of the CSMS, s, the bridge answers a charger itself: by what the CSMS last said of
+    the driver, else by `site.id_tags`."""
     stop_tx_on_invalid_id: bool = True
     """Stop a transaction that the CSMS refuses after that."""
 
