@@ -642,10 +642,10 @@ class World:
             silent = self._strikes("silence")
             slowest_ms = MINUTE_MS if self._strikes("late") else 300
             unit.busy_until_ms = max(unit.busy_until_ms, self.now_ms + self.random.randint(10, slowest_ms))
-            unit.in_transit[effect.order] = effect.limit_w
             valid_to_ms = NEVER_MS
             if isinstance(effect, SetLimit) and effect.valid_ms is not None:
                 valid_to_ms = self.clock().utc_ms + effect.valid_ms
+            unit.in_transit[effect.order] = effect.limit_w, valid_to_ms
             delay_ms = unit.busy_until_ms - self.now_ms
             self._later(
                 delay_ms,

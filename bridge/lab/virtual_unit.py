@@ -37,7 +37,7 @@ class Unit:
     obeyed_generation: int = 0
     busy_until_ms: Millis = 0
     fading: list[tuple[Millis, Watts]] = field(default_factory=list)
-    in_transit: dict[int, Watts] = field(default_factory=dict)
+    in_transit: dict[int, tuple[Watts, Millis]] = field(default_factory=dict)
     truth_w: Watts = 0
     valid_until_ms: Millis = 0
     exceeded: int = 0
@@ -81,10 +81,12 @@ class Unit:
         return self.truth_w
 
     def may_come_to_draw_w(self, now_ms: Millis) -> Watts:
-        """The same, with every order that is still on its way."""
+        """The same, with every order that is still on its way, unless its lease has ended meanwhile."""
         if not self.connected and self.plan.offline is Offline.STOPS:
             return self.may_draw_w(now_ms)
-        return max(self.may_draw_w(now_ms), max(self.in_transit.values(), default=0))
+        utc_ms = now_ms + self.utc_offset_ms
+        coming_w = [limit_w for limit_w, valid_to_ms in self.in_transit.values() if valid_to_ms > utc_ms]
+        return max(self.may_draw_w(now_ms), *coming_w, 0)
 
     def power_w(self, now_ms: Millis) -> Watts:
         """What its meter shows."""
