@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from benchmarks import allocate, confirm, fan_out, memory, restart, soak, storm, telemetry
+from benchmarks import allocate, confirm, dashboard, fan_out, memory, restart, soak, storm, telemetry
 from benchmarks.figures import Row, markdown, plot, table
 
 bench_app = typer.Typer(help="Measure, beside the floor and the stock way in the same run.", no_args_is_help=True)
@@ -23,6 +23,7 @@ out = Console(soft_wrap=True)
 SIZES = (100, 1_000, 5_000)
 FLEET = 5_000
 TELEMETRY_FLEET = 1_000
+WATCHED_FLEET = 500
 ALLOCATED = 10_000
 SOAK_FLEET = 1_000
 DESCRIPTORS = 16_384
@@ -79,6 +80,13 @@ def confirm_command(chargers: Chargers = None, json_to: Json = None, markdown_to
     _report("gridlimit bench confirm", rows, json_to, markdown_to, None)
 
 
+@bench_app.command("dashboard")
+def dashboard_command(chargers: Chargers = None, json_to: Json = None, markdown_to: Markdown = None) -> None:
+    """Setpoint to ACTIVATION_CON with twenty dashboards looking on, beside nobody."""
+    rows = [asyncio.run(dashboard.measure(chargers or WATCHED_FLEET))]
+    _report("gridlimit bench dashboard", rows, json_to, markdown_to, None)
+
+
 @bench_app.command("telemetry")
 def telemetry_command(chargers: Chargers = None, json_to: Json = None, markdown_to: Markdown = None) -> None:
     """Meter samples a second."""
@@ -118,6 +126,7 @@ def all_command(
     rows = [allocate.measure(chargers or ALLOCATED)]
     rows += asyncio.run(fan_out.measure(_sizes(chargers)))
     rows += asyncio.run(confirm.measure(chargers or FLEET))
+    rows.append(asyncio.run(dashboard.measure(chargers or WATCHED_FLEET)))
     rows += asyncio.run(telemetry.measure(chargers or TELEMETRY_FLEET))
     rows.append(asyncio.run(storm.measure(chargers or FLEET)))
     rows.append(asyncio.run(memory.measure(chargers or FLEET)))

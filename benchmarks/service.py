@@ -78,7 +78,7 @@ def write_site(folder: Path, chargers: int, **changes: Any) -> Path:
         "fallback": {"hold_s": 3_600, "limit_w": max(chargers, 1) * 6_000},
         "ocpp": {"port": ocpp},
         "chargers": [_entry(place) for place in range(chargers)],
-        "http": {"port": http},
+        "http": {"port": http, "dashboard_port": None},
     }
     for section, values in changes.items():
         site[section] = {**site.get(section, {}), **values}

@@ -75,7 +75,7 @@ async def _lab(scenarios: list[Scenario], play: Play) -> int:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with AsyncExitStack() as opened:
         typer.echo("starting the bridge, three Series 4 units, a native station and a control centre")
-        world = World()
+        world = World(dashboard=True)
         await world.open()
         opened.push_async_callback(world.close)
         screen = Screen(world, sys.stdout.isatty())
@@ -109,6 +109,7 @@ async def _stay(world: World, screen: Screen, stop: asyncio.Event) -> None:
         "the depot stays up until Ctrl-C; from another terminal:",
         f"  gridlimit simulate control-centre --port {world.iec104_port}",
         f"  curl {world.http_url}/status",
+        f"  {world.http_url}/ in a browser: the dashboard",
         f"  curl {world.chargers_url}/chargers/S4-0001 -H 'content-type: application/json' -d '{{\"demand_w\": 7200}}'",
         f"  tail -f {world.log}",
     ):

@@ -264,7 +264,7 @@ def _configured(folder: Path, csms_port: int, units: int, sample_interval_s: int
             "retry_random_range_s": 0.5,
             "retry_repeat_times": 2,
         },
-        "http": {"port": http},
+        "http": {"port": http, "dashboard_port": None},
     }
     config = folder / "outage.yaml"
     config.write_text(yaml.safe_dump(configuration))

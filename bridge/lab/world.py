@@ -47,6 +47,7 @@ class World:
     At another pace than real time the hold is shortened like the minutes of the scenarios, and the outstation's timers
     so that a silent line is noticed within `pace.silence_s`. `overrides` is merged into the bridge's configuration,
     its `chargers` by their serials; profiles named there are looked for in the folder `profiles` before those shipped.
+    With `dashboard` the bridge has one.
     """
 
     def __init__(
@@ -56,8 +57,10 @@ class World:
         stack: str = "native",
         overrides: Mapping[str, Any] | None = None,
         profiles: Path | None = None,
+        dashboard: bool = False,
     ) -> None:
-        self.iec104_port, self.ocpp_port, self.http_port = _free_ports(3)
+        self.iec104_port, self.ocpp_port, self.http_port, port = _free_ports(4)
+        self.dashboard_port = port if dashboard else None
         self.http_url = f"http://{HOST}:{self.http_port}"
         self.chargers: list[SimulatedCharger] = []
         self._pace = pace
@@ -181,7 +184,7 @@ class World:
             },
             "ocpp": {"host": HOST, "port": self.ocpp_port},
             "chargers": [entry | {"sample_interval_s": 1} for entry in [*units, station]],
-            "http": {"host": HOST, "port": self.http_port},
+            "http": {"host": HOST, "port": self.http_port, "dashboard_port": self.dashboard_port},
             "data_dir": str(self.folder / "data"),
         }
 
