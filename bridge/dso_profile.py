@@ -259,8 +259,8 @@ class DsoProfile(_Section):
         if missing := sorted(each.value for each in needed - {row.signal for row in rows}):
             raise ValueError(f"has no {' and no '.join(missing)}: what was received and what holds are points, always")
         mirrors = [row for row in rows if row.signal is Signal.SETPOINT_MIRROR]
-        if len({_written(row) for row in [*setpoints, *mirrors]}) > 1:
-            raise ValueError("setpoint_mirror must have unit, encoding, step and full_scale of limit_setpoint")
+        if setpoints and {_written(row) for row in mirrors} - {_written(row) for row in setpoints}:
+            raise ValueError("setpoint_mirror must have unit, encoding, step and full_scale of a limit_setpoint")
         return rows
 
     @field_validator("charger")

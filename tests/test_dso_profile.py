@@ -81,6 +81,14 @@ def test_the_mirror_must_be_written_as_the_setpoint_is() -> None:
         profile(SETPOINT, IN_FORCE, MIRROR | {"unit": "kW"})
 
 
+def test_a_limit_may_be_set_in_more_units_than_one_and_mirrored_in_one_of_them() -> None:
+    in_percent = SETPOINT | {"ioa": 101, "unit": "%"}
+    for mirror in (MIRROR, MIRROR | {"unit": "%"}):
+        profile(SETPOINT, in_percent, IN_FORCE, mirror)
+    with pytest.raises(ValidationError, match="setpoint_mirror must have unit"):
+        profile(SETPOINT, in_percent, IN_FORCE, MIRROR | {"unit": "kW"})
+
+
 def test_what_was_received_and_what_holds_are_two_points_always() -> None:
     profile(SETPOINT, MIRROR, IN_FORCE)
     for rows, missing in (((SETPOINT, MIRROR), "no limit_in_force_w:"), ((SETPOINT, IN_FORCE), "no setpoint_mirror:")):

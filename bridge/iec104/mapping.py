@@ -66,12 +66,19 @@ def limit_w(value: float, per_unit: float = 1.0) -> Watts | None:
     return math.floor(value) if per_unit == 1 else math.floor(Fraction(value) * Fraction(str(per_unit)))
 
 
+def mirrored(value: float, setpoint: Point, mirror: Point | None) -> float:
+    """A setpoint as the mirror shows it: as received, or in the mirror's unit where that is another."""
+    if mirror is None or mirror.per_unit == setpoint.per_unit:
+        return float(value)
+    return value * setpoint.per_unit / mirror.per_unit
+
+
 def element(point: Point, value: float, quality: Quality) -> Element:
     """A monitored value of the core as the information element of its point.
 
     What is not a number goes out as 0 and invalid, what is too large as the largest with OV. A counter beyond
     2³¹−1 begins anew with CY set; it has no bit for "not topical", so a stale one is invalid. The setpoint mirror holds
-    what was received and is in the unit of the wire already.
+    what was received and is in the unit of the wire already: see `mirrored`.
     """
     if not math.isfinite(value):
         value, quality = 0.0, quality | Quality.INVALID

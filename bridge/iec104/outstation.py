@@ -161,6 +161,7 @@ class Outstation:
         self.selections: dict[PointAddress, Selection] = {}
         self.events_lost = 0
         self.store_failed = False
+        self.mirror = plan.points.by_signal.get((Signal.SETPOINT_MIRROR, None))
         self.started: list[Session] = []
         self.watch: Callable[[Command, Reason | None], None] | None = None  # who wants to know of every decision
         self._told_started = 0

@@ -155,7 +155,8 @@ def _submit(session: Session, point: Point, order: _Ordered, tag: asdu.TimeTag |
         event = SwitchReceived(number, master, switch, on, percent, tag_utc_ms, tag_valid, group)
     else:
         limit_w = mapping.limit_w(order.value, point.per_unit)
-        event = SetpointReceived(number, master, float(order.value), limit_w, tag_utc_ms, tag_valid, group)
+        value = mapping.mirrored(order.value, point, outstation.mirror)
+        event = SetpointReceived(number, master, value, limit_w, tag_utc_ms, tag_valid, group)
     outstation.commands[number] = Command(session, octets, point.address, event)
     session.undecided += 1
     outstation.submit(event)

@@ -79,6 +79,23 @@ def test_setpoints_of_every_type_reach_the_core_in_watts(
     assert [each.tag_utc_ms for each in world.commands] == [None, UTC_MS]
 
 
+def test_a_setpoint_in_another_unit_is_told_in_that_of_the_mirror_and_any_other_as_received() -> None:
+    setpoints = [each for each in POINTS.points if each.signal is Signal.LIMIT_SETPOINT][:2]  # in kW, and in 500 W
+    mirror = Point(PointAddress(1, 201), PointKind.MEASURED, Signal.SETPOINT_MIRROR, unit="%", per_unit=500.0)
+    told: list[float] = []
+
+    def submit(event: CoreEvent) -> None:
+        if isinstance(event, SetpointReceived):
+            told.append(event.value)
+            outstation.confirm(Confirm(event.command))
+
+    outstation = Outstation(OutstationPlan("", 0, PointTable((*setpoints, mirror))), submit)
+    master = Master(outstation)
+    for request in (setpoint(20.5), asdu(49, 6, ioa(101) + struct.pack("<hB", 41, 0)), setpoint(-1.0)):
+        assert outcome(master.ask(request)) == DONE
+    assert told == [41.0, 41.0, -2.0]
+
+
 @pytest.mark.parametrize(
     ("address", "types", "element", "switch", "on", "percent"),
     [
