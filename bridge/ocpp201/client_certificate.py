@@ -41,7 +41,7 @@ def new_request(folder: Path, serial: str) -> str:
     private = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    _write(folder / f"{serial}.new.key", private)
+    write_secret(folder / f"{serial}.new.key", private)
     return request.public_bytes(serialization.Encoding.PEM).decode()
 
 
@@ -72,8 +72,8 @@ def take_over(folder: Path, serial: str, chain: str) -> None:
     before = pem.read_bytes()
     if b"PRIVATE KEY" not in before:
         before = before.rstrip() + b"\n" + (folder / f"{serial}.key").read_bytes()
-    _write(folder / f"{serial}.before.pem", before)
-    _write(pem, chain.encode().rstrip() + b"\n" + pending.read_bytes())
+    write_secret(folder / f"{serial}.before.pem", before)
+    write_secret(pem, chain.encode().rstrip() + b"\n" + pending.read_bytes())
     pending.unlink()
 
 
@@ -81,7 +81,7 @@ def _utc_ms(moment: datetime) -> Millis:
     return round(moment.timestamp() * 1000)
 
 
-def _write(path: Path, content: bytes) -> None:
+def write_secret(path: Path, content: bytes) -> None:
     """Put a secret in the place of a file, whole or not at all."""
     beside = path.with_name(f"{path.name}.part")
     with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:  # noqa: PTH123  with its mode
@@ -139,7 +139,7 @@ class Renewal:
         try:
             self._csr = new_request(self._folder, self._serial)
         except (OSError, ValueError) as error:
-            log.error("csms: certificate not renewed", serial=self._serial, why=str(error))  # noqa: TRY400
+            log.error("csms: certificate not renewed", charger=self._serial, why=str(error))  # noqa: TRY400
             return
         self._asked = 0
         self._ask()
@@ -168,14 +168,14 @@ class Renewal:
             self._give_up("the CSMS refuses to sign it")
 
     def _give_up(self, why: str) -> None:
-        log.warning("csms: certificate not renewed", serial=self._serial, why=why)
+        log.warning("csms: certificate not renewed", charger=self._serial, why=why)
         self._csr = ""
         self._later(LOOK_AGAIN_S, self.look)
 
     def _signed(self, chain: str) -> Payload:
         problem = problem_in(self._folder, self._serial, chain, self._clock().utc_ms)
         if problem is not None:
-            log.warning("csms: certificate refused", serial=self._serial, why=problem)
+            log.warning("csms: certificate refused", charger=self._serial, why=problem)
             self._security_event("InvalidChargingStationCertificate")
             info = {"reasonCode": "InvalidCertificate", "additionalInfo": problem[:512]}
             return {"status": "Rejected", "statusInfo": info}
@@ -190,7 +190,7 @@ class Renewal:
         except OSError as error:
             self._give_up(str(error))
             return
-        log.info("csms: certificate renewed", serial=self._serial)
+        log.info("csms: certificate renewed", charger=self._serial)
         self._csr = ""
         self._later(LOOK_AGAIN_S, self.look)
         self._reconnect()

@@ -16,8 +16,10 @@ import structlog
 from bridge.core.quantities import Now
 from bridge.ocpp201.above import OFFLINE_THRESHOLD_S, SLOW, Below, OnAnswer
 from bridge.ocpp201.authorization_cache import AuthorizationCache
-from bridge.ocpp201.client_certificate import Renewal
+from bridge.ocpp201.client_certificate import TAKE_OVER_S, Renewal
+from bridge.ocpp201.client_password import is_password, results_of
 from bridge.ocpp201.dial import NOT_CONNECTED, BackOff, dial, security_event, why_not_connected
+from bridge.ocpp201.interception import join_variables
 from bridge.ocpp201.letters import NO_CAUSE, TRANSACTION_EVENT, Cause, Delivery, Letter, Outbox
 from bridge.ocpp201.rpc import (
     NOT_SENT,
@@ -315,7 +317,7 @@ class Link:
                 letter.offline = True
             await websocket.close()
         if proven:
-            log.warning("csms: connection lost", serial=self.serial, code=websocket.close_code)
+            log.warning("csms: connection lost", charger=self.serial, code=websocket.close_code)
         else:
             self._complain(f"connection closed before an answer, code {websocket.close_code}")
         return proven
@@ -324,7 +326,7 @@ class Link:
         """Log why there is no connection: once, not with every attempt."""
         if why != self._complained:
             self._complained = why
-            log.warning("csms: no connection", serial=self.serial, why=why)
+            log.warning("csms: no connection", charger=self.serial, why=why)
         waiters, self._boot_waiters = self._boot_waiters, []
         for on_answer in waiters:
             on_answer(NOT_SENT)
@@ -335,7 +337,7 @@ class Link:
 
     def _reconnect(self) -> None:
         if self._rpc is not None:
-            self._closing = self._loop.create_task(self._rpc.close(1000, "another certificate"))
+            self._closing = self._loop.create_task(self._rpc.close(1000, "other credentials"))
 
     def _opened(self) -> None:
         """Begin on a new connection: boot, or prove that the CSMS is there before anything is entrusted to it."""
@@ -348,7 +350,7 @@ class Link:
         """Note that the CSMS has answered on this connection."""
         if not self._proven:
             self._proven, self._complained = True, ""
-            log.info("csms: connected", serial=self.serial, waiting=self._outbox.waiting(self.serial))
+            log.info("csms: connected", charger=self.serial, waiting=self._outbox.waiting(self.serial))
 
     def _drop(self) -> None:
         """Give up a connection on which the CSMS does not answer any more."""
@@ -387,7 +389,7 @@ class Link:
             return
         self._answered()
         if isinstance(outcome, CallError):
-            log.warning("csms: boot refused", serial=self.serial, code=outcome.code, why=outcome.description)
+            log.warning("csms: boot refused", charger=self.serial, code=outcome.code, why=outcome.description)
             outcome = self._boot_again("Rejected", BOOT_RETRY_S)
         interval_s = float(outcome["interval"])
         before, self.registration = self.registration, Registration(outcome["status"])
@@ -401,7 +403,7 @@ class Link:
             self._boot_due_s = self._loop.time() + wait_s
             self._at("boot", wait_s, self._boot_if_due)
         if before is not self.registration:
-            log.info("csms: boot answered", serial=self.serial, status=outcome["status"], interval_s=interval_s)
+            log.info("csms: boot answered", charger=self.serial, status=outcome["status"], interval_s=interval_s)
         self._look_at_certificate()
         for on_answer in waiters:
             on_answer(outcome)
@@ -501,7 +503,7 @@ class Link:
             self._unanswered(letter)
             return
         if isinstance(outcome, BadAnswer):
-            log.warning("csms: answer ill-formed", serial=self.serial, action=letter.action, why=outcome.description)
+            log.warning("csms: answer ill-formed", charger=self.serial, action=letter.action, why=outcome.description)
             self._delivered(letter, {})
         elif isinstance(outcome, CallError):
             self._letter_refused(letter, outcome)
@@ -545,7 +547,7 @@ class Link:
         """Set a letter aside for a person to look at; E13.FR.04 would have it discarded."""
         log.error(
             "dead letter: the CSMS does not take it",
-            serial=self.serial,
+            charger=self.serial,
             number=letter.number,
             action=letter.action,
             code=error.code,
@@ -587,6 +589,14 @@ class Link:
         answer = self._answer_of_link(action, payload)
         if answer is not None:
             return answer
+        if action == "SetVariables" and any(map(is_password, payload["setVariableData"])):
+            return self._set_password(payload)
+        return self._ask_below(action, payload)
+
+    def _ask_below(
+        self, action: str, payload: Payload, results: list[Payload | None] | None = None
+    ) -> CallError | Deferred:
+        """Have the charger's session answer; `results` of a SetVariables are those given here, in their places."""
         if self._session is None:
             return CallError("GenericError", "the charging station is not connected")
         deferred = Deferred(ANSWER_BELOW_S)
@@ -596,10 +606,24 @@ class Link:
                 self._cache.asked(self.serial, action, payload, answer)
             if action == "SetVariables" and isinstance(answer, dict):
                 self._follow_heartbeat(payload, answer)
+                answer = join_variables(results, answer) if results else answer
             deferred.settle(answer)
 
         self._session.from_above(action, payload, answered)
         return deferred
+
+    def _set_password(self, payload: Payload) -> Payload | CallError | Deferred:
+        """Change the password of this connection and use it at once; all else in the request is the charger's (A01)."""
+        folder = self._csms.passwords_dir
+        if folder is None:
+            return self._ask_below("SetVariables", payload)
+        results = results_of(payload, folder, self.serial)
+        if any(result is not None and result["attributeStatus"] == "Accepted" for result in results):
+            self._at("password", TAKE_OVER_S, self._reconnect)
+        rest = [item for item, result in zip(payload["setVariableData"], results, strict=True) if result is None]
+        if not rest:
+            return join_variables(results, None)
+        return self._ask_below("SetVariables", payload | {"setVariableData": rest}, results)
 
     def _follow_heartbeat(self, request: Payload, answer: Payload) -> None:
         """Keep the heartbeat interval that the charger was set to: heartbeats to the CSMS are the link's own (G02)."""

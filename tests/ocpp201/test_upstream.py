@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import stat
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -357,6 +358,49 @@ async def test_security_profile_1_shows_the_password_of_the_serial(tmp_path: Pat
     async with world(tmp_path, passwords_dir=tmp_path / "passwords") as both:
         both.csms._password = "0123456789abcdef"
         await both.booted()
+
+
+async def test_a01_a_password_the_csms_has_set_is_shown_from_the_next_connection_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bridge.ocpp201.link.TAKE_OVER_S", 0.02)
+    (tmp_path / "passwords").mkdir()
+    kept = tmp_path / "passwords" / SERIAL
+    kept.write_text("0123456789abcdef\n")
+    password = {"component": {"name": "SecurityCtrlr"}, "variable": {"name": "BasicAuthPassword"}}
+    other = {"component": {"name": "TxCtrlr"}, "variable": {"name": "StopTxOnInvalidId"}}
+    async with world(tmp_path, passwords_dir=tmp_path / "passwords") as both:
+        both.csms._password = "0123456789abcdef"
+        await both.booted()
+        both.below.answer = {"setVariableResult": [{"attributeStatus": "RebootRequired"} | other]}
+
+        async def ask(value: str) -> Any:
+            wanted = [{"attributeValue": value} | password, {"attributeValue": "true"} | other]
+            answer = await both.csms.call(SERIAL, "SetVariables", {"setVariableData": wanted})
+            assert isinstance(answer, dict)
+            return [each["attributeStatus"] for each in answer["setVariableResult"]]
+
+        for bad in ("short", "x" * 41, "with a trailing space ", "with a\nline of its own"):
+            assert await ask(bad) == ["Rejected", "RebootRequired"]
+        assert kept.read_text() == "0123456789abcdef\n"
+        both.csms._password = "fedcba9876543210"
+        assert await ask("fedcba9876543210") == ["Accepted", "RebootRequired"]
+        assert {action for action, payload in both.below.asked if "BasicAuth" not in str(payload)} == {"SetVariables"}
+        await both.csms.hears(SERIAL, "Heartbeat", within_s=20)  # on the next connection, which shows the new one
+        assert kept.read_text() == "fedcba9876543210\n"
+        assert kept.with_name(f"{SERIAL}.before").read_text() == "0123456789abcdef\n"
+        assert stat.S_IMODE(kept.stat().st_mode) == 0o600
+
+
+async def test_a_password_for_all_chargers_is_not_for_the_csms_of_one_to_change(tmp_path: Path) -> None:
+    (tmp_path / "password").write_text("0123456789abcdef\n")
+    password = {"component": {"name": "SecurityCtrlr"}, "variable": {"name": "BasicAuthPassword"}}
+    async with world(tmp_path, password_file=tmp_path / "password") as both:
+        both.csms._password = "0123456789abcdef"
+        await both.booted()
+        both.below.answer = {"setVariableResult": [{"attributeStatus": "Rejected"} | password]}
+        wanted = {"setVariableData": [{"attributeValue": "fedcba9876543210"} | password]}
+        assert await both.csms.call(SERIAL, "SetVariables", wanted) == both.below.answer
 
 
 async def test_wrong_credentials_raise_one_security_event_and_lose_nothing(tmp_path: Path) -> None:
