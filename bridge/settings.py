@@ -696,22 +696,6 @@ class Settings(_Section, BaseSettings):
 _FILLED_IN = {"profile", "minimum_w", "maximum_w", "floor_w", "sample_interval_s", "at_start_w"}
 
 
-def _composed(text: bytes) -> tuple[yaml.SafeLoader, yaml.Node | None]:
-    """The node of a document and the loader that makes data of it. Raises yaml.YAMLError.
-
-    PyYAML's parser in C, where it was built with one, reads thousands of chargers in a third of the time; what is wrong
-    with a document, and where, its own parser says better.
-    """
-    for kind in (getattr(yaml, "CSafeLoader", yaml.SafeLoader), yaml.SafeLoader):
-        loader = kind(text)
-        try:
-            return loader, loader.get_single_node()
-        except yaml.YAMLError:
-            if kind is yaml.SafeLoader:
-                raise
-    raise AssertionError
-
-
 class _Source:
     """Data of one YAML file, the place (file:line or variable) of every key in it, and the problems found so far."""
 
@@ -729,7 +713,8 @@ class _Source:
                 text = file.read(MAX_FILE_BYTES + 1)
             if len(text) > MAX_FILE_BYTES:
                 raise ConfigError([f"{path}: is larger than {MAX_FILE_BYTES} bytes: is this the right file?"])
-            loader, node = _composed(text)
+            loader = yaml.SafeLoader(text)
+            node = loader.get_single_node()
             self._note(node, ())
             data = {} if node is None else loader.construct_document(node)
         except OSError as error:
