@@ -10,7 +10,7 @@ import pytest
 
 from bridge.lab.virtual import FAULTS, World
 from bridge.lab.virtual_compiled import digest, digest_of, prepare
-from bridge.lab.virtual_planted import BUGS, Bug
+from bridge.lab.virtual_planted import BUGS, Bug, Edit, Outdated, planted
 from bridge.lab.virtual_prove import (
     Failure,
     Setting,
@@ -95,6 +95,12 @@ def test_a_planted_bug_is_caught(name: str) -> None:
     assert failure is not None
 
 
+@pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.name)
+def test_a_planted_bug_still_finds_the_words_of_the_core_that_it_changes(bug: Bug) -> None:
+    with planted(bug):
+        pass
+
+
 def test_at_least_25_bugs_are_planted_each_under_its_own_name() -> None:
     assert len({bug.name for bug in BUGS}) == len(BUGS) >= 25
 
@@ -106,7 +112,6 @@ def test_a_bug_is_gone_when_it_has_been_caught() -> None:
 
 def test_a_bug_that_no_longer_fits_the_core_is_said_to_be_outdated() -> None:
     from bridge.core import site  # noqa: PLC0415
-    from bridge.lab.virtual_planted import Edit, Outdated, planted  # noqa: PLC0415
 
     bug = Bug("nonsense", 0, (Edit(site, site, "step", "what it never says", ""),))
     with pytest.raises(Outdated, match="what it never says"), planted(bug):
@@ -117,7 +122,6 @@ def test_a_failing_world_is_written_shortened_and_read_back(tmp_path: Path) -> N
     (bug,) = (bug for bug in BUGS if bug.name == "an unanswered order is forgotten")
     failure, _ = catch(bug)
     assert failure is not None
-    from bridge.lab.virtual_planted import planted  # noqa: PLC0415
 
     with planted(bug):
         short = shorten(failure, cpu_s=5.0)
