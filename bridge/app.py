@@ -33,6 +33,7 @@ from bridge.core.messages import (
     SwitchReceived,
     Terminate,
 )
+from bridge.core.points import Signal
 from bridge.core.status import describe, describe_charger, describe_site
 from bridge.dispatch import Dispatch, Order
 from bridge.engine import Engine
@@ -95,6 +96,8 @@ EXIT_RESTART = 70  # the supervisor is asked to start the service anew
 LAST_CUTS_S = 2.0  # what a failing service still gives its cuts to leave
 JOURNAL_DAYS = 30
 DAY_MS = 24 * 3600 * 1000
+SIGNAL_OF = {"setpoint": Signal.LIMIT_SETPOINT, "emergency_stop": Signal.EMERGENCY_STOP}
+SIGNAL_OF |= {"limit_enabled": Signal.LIMIT_ENABLE}
 
 
 class App:
@@ -374,6 +377,16 @@ class App:
                 self.upstream.resent(serial)
         return len(letters)
 
+    def _log_command(self, what: str, number: int) -> None:
+        """A line for what became of a command: which point it came to, from whom, and what it asked for."""
+        about: dict[str, Any] = {"command": number}
+        if (command := self.recent.command(number)) is not None:
+            meaning = SIGNAL_OF.get(command.kind)
+            point = None if meaning is None else self._plan.points.by_signal.get((meaning, None))
+            about |= {"kind": command.kind, "value": command.value, "master": command.master}
+            about |= {} if point is None else {"point": point.address.ioa}
+        log.info(what, **about)
+
     def _begin_backup(self) -> Path | None:
         """Copy the databases into a new folder, without haste; None while another is being made."""
         if self._backup is not None and not self._backup.done():
@@ -542,11 +555,11 @@ class App:
                 case Confirm():
                     self.recent.confirmed(effect.command, effect.reason)
                     if effect.reason is None:
-                        log.info("setpoint accepted", command=effect.command)
+                        self._log_command("command accepted", effect.command)
                     self.outstation.confirm(effect)
                 case Terminate():
+                    self._log_command("limit reached", effect.command)
                     self.recent.reached(effect.command)
-                    log.info("limit reached", command=effect.command)
                     self.outstation.terminate(effect)
                 case LimitChanged():
                     self._site_limit.source = Source(effect.source)

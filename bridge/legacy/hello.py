@@ -192,7 +192,7 @@ class HelloConnection(ServerConnection):
         log.warning(
             "hello refused: connection closed",
             peer=self.transport.get_extra_info("peername"),
-            serial=self.hello_serial,
+            charger=self.hello_serial,
             why=why,
             received=ascii(opening[:SHOWN_BYTES]),
             bytes=len(opening),

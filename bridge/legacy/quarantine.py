@@ -56,7 +56,7 @@ class Quarantine:
         if len(written) == SHELVED_A_MINUTE and now.monotonic_ms - written[0] < _MINUTE_MS:
             return
         written.append(now.monotonic_ms)
-        log.warning("message quarantined", serial=serial, why=why, bytes=len(frame), count=self.counts[serial])
+        log.warning("message quarantined", charger=serial, why=why, bytes=len(frame), count=self.counts[serial])
         keys = self._keys.setdefault(serial, deque())
         number = int(keys[-1].rpartition("/")[2]) + 1 if keys else 1
         keys.append(f"{serial}/{number:012}")

@@ -115,7 +115,7 @@ def _read(key: str, value: str) -> _Entry | None:
         return _Entry(str(status), expires_ms, group, int(confirmed_ms))
     except (ValueError, TypeError) as why:
         serial = key.partition("/")[0]
-        log.warning("what the CSMS said of an idToken is unreadable: not counted", serial=serial, why=str(why))
+        log.warning("what the CSMS said of an idToken is unreadable: not counted", charger=serial, why=str(why))
         return None
 
 

@@ -171,10 +171,10 @@ def _password(entry: ChargerEntry) -> bytes | None:
         with path.open("rb") as file:
             password = file.read(MAX_PASSWORD_BYTES).strip()
     except OSError as error:
-        log.error("password cannot be read", serial=entry.serial, file=str(path), why=error.strerror)  # noqa: TRY400
+        log.error("password cannot be read", charger=entry.serial, file=str(path), why=error.strerror)  # noqa: TRY400
         return None
     if not password:
-        log.error("password file is empty: write the password into it", serial=entry.serial, file=str(path))
+        log.error("password file is empty: write the password into it", charger=entry.serial, file=str(path))
     return password or None
 
 

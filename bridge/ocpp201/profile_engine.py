@@ -328,7 +328,7 @@ class ChargingProfiles:
             ]
             self._transactions = {identity: Transaction(*each) for identity, each in data["transactions"].items()}
         except (ValueError, TypeError, KeyError, AttributeError) as why:
-            log.warning("charging profiles on the shelf are unreadable: left there", serial=self._serial, why=str(why))
+            log.warning("charging profiles on the shelf are unreadable: left there", charger=self._serial, why=str(why))
         else:
             self._installed = {each.identity: each for each in read}
 

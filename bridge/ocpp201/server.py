@@ -258,7 +258,7 @@ class Server:
         assert refusal is not None  # noqa: S101  an unknown serial has been refused
         log.warning(
             "charger refused",
-            serial=identity,
+            charger=identity,
             path=request.path[:80],
             address=address_of(connection),
             why=refusal.why,
@@ -317,7 +317,7 @@ class Server:
             self._report(serial, why, "DuplicateIdentity")
         elif current is live:
             log.info(
-                "charger reconnects", serial=serial, before=live.address, now=address_of(newcomer), was_alive=alive
+                "charger reconnects", charger=serial, before=live.address, now=address_of(newcomer), was_alive=alive
             )
             self._retire(serial, live, drain=alive)
         return Refusal(HTTPStatus.CONFLICT, why) if why else None
@@ -352,7 +352,7 @@ class Server:
             self._revoked = tls.revoked
             for serial, live in self._live.items():
                 if certificate_number(live.connection.transport.get_extra_info("ssl_object")) in tls.revoked:
-                    log.warning("charger refused", serial=serial, address=live.address, why="certificate revoked")
+                    log.warning("charger refused", charger=serial, address=live.address, why="certificate revoked")
                     self._end(live, "certificate revoked")
         self._heeding = asyncio.get_running_loop().call_later(HEED_FILES_S, self._heed_files, tls)
 
@@ -369,21 +369,21 @@ class Server:
             return
         serial, address = entry.serial, address_of(connection)
         if serial in self._live:
-            log.warning("charger refused", serial=serial, address=address, why="connected at the same moment")
+            log.warning("charger refused", charger=serial, address=address, why="connected at the same moment")
             await connection.close(_CLOSE_TRY_AGAIN, "connected at the same moment")
             return
         live = _Live(self._sessions[entry.profile.protocol](connection, entry), connection, address)
         self._live[serial] = live
-        log.info("charger connected", serial=serial, address=address, protocol=entry.profile.protocol)
+        log.info("charger connected", charger=serial, address=address, protocol=entry.profile.protocol)
         self._submit(ChargerConnected(serial))
         if isinstance(connection, DirectConnection):
             self._keep_alive.watch(connection)
         try:
             await live.session.serve()
         except Exception:
-            log.exception("session failed", serial=serial, address=address)
+            log.exception("session failed", charger=serial, address=address)
         finally:
-            log.info("charger disconnected", serial=serial, address=address, code=connection.close_code)
+            log.info("charger disconnected", charger=serial, address=address, code=connection.close_code)
             if self._live.get(serial) is live:
                 del self._live[serial]
                 self._submit(ChargerDisconnected(serial))
@@ -411,7 +411,7 @@ class Server:
             elif refusal := await self._make_way(entry.serial, connection):
                 why = refusal.why
         if entry is None or why:
-            log.warning("charger refused", serial=sorted(said), address=address_of(connection), why=why)
+            log.warning("charger refused", charger=sorted(said), address=address_of(connection), why=why)
             for serial in said:
                 self._report(serial, why)
             await connection.close(_CLOSE_POLICY_VIOLATION, "identity")

@@ -218,13 +218,13 @@ class Station:
             self._rpc.post("RequestStopTransaction", {"transactionId": transaction_id}, lambda _: None, urgent=True)
         answer = _as_answer(outcome)
         self._out_of_operation = self._out_of_operation or answer is Answer.ACCEPTED
-        log.warning("station stopped to keep the limit", station=self.serial, answer=answer.value)
+        log.warning("station stopped to keep the limit", charger=self.serial, answer=answer.value)
         self._settled(effect, answer)
 
     def _limit_answered(self, effect: SetLimit, outcome: Outcome) -> None:
         answer = _as_answer(outcome)
         if answer is Answer.REFUSED:
-            log.warning("limit refused", station=self.serial, limit_w=effect.limit_w, answer=outcome)
+            log.warning("limit refused", charger=self.serial, limit_w=effect.limit_w, answer=outcome)
         if answer is Answer.ACCEPTED and self._entry.profile.limit.read_back:
             request = charging_profile.composite_request(self._unit)
             read_back = partial(self._read_back, effect)
@@ -238,7 +238,7 @@ class Station:
         if isinstance(outcome, dict):
             read_back_w = charging_profile.composite_limit_w(outcome, self._entry.profile.phases)
         if read_back_w is None:
-            log.warning("limit accepted but not read back", station=self.serial, limit_w=effect.limit_w, answer=outcome)
+            log.warning("limit accepted but not read back", charger=self.serial, limit_w=effect.limit_w, answer=outcome)
         answer = Answer.UNANSWERED if read_back_w is None else Answer.ACCEPTED
         self._settled(effect, answer, read_back_w)
 
@@ -304,7 +304,7 @@ class Station:
         transaction_id = payload["transactionInfo"]["transactionId"]
         status = outcome.get("idTokenInfo", {"status": "Accepted"})["status"]
         if status != "Accepted" and transaction_id in self._transactions:
-            log.warning("idToken refused too late: stopping", station=self.serial, status=status)
+            log.warning("idToken refused too late: stopping", charger=self.serial, status=status)
             self._rpc.post("RequestStopTransaction", {"transactionId": transaction_id}, lambda _: None)
 
     def _identity_problem(self, action: str, payload: Payload) -> CallError | None:
@@ -317,7 +317,7 @@ class Station:
         if said.casefold() == self.serial[:MAX_SERIAL_NUMBER].casefold():
             return None
         why = f"connected as {self.serial}, its BootNotification says serial number {said!r:.80}"
-        log.warning("station refused", station=self.serial, why=why)
+        log.warning("station refused", charger=self.serial, why=why)
         event = {"type": "IdentityMismatch", "timestamp": rfc3339(self._clock().utc_ms), "techInfo": why[:255]}
         self._above.request(self.serial, "SecurityEventNotification", event, lambda _: None)
         self._closing = asyncio.get_running_loop().create_task(self.close(_CLOSE_POLICY_VIOLATION, "identity"))
@@ -357,7 +357,7 @@ class Station:
             if result["attributeStatus"] != "Accepted"
         ]
         if refused or not results:
-            log.warning("sampling not set", station=self.serial, refused=refused or outcome)
+            log.warning("sampling not set", charger=self.serial, refused=refused or outcome)
 
     def _transaction(self, event: Payload) -> None:
         """Follow one TransactionEvent (E01–E06): which EVSE it is about, whether any is open, and what was metered."""

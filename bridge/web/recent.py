@@ -91,6 +91,10 @@ class Recent:
         if len(self._open_commands) > COMMANDS_KEPT:
             del self._open_commands[next(iter(self._open_commands))]
 
+    def command(self, number: int) -> Command | None:
+        """An open command by its number."""
+        return self._open_commands.get(number)
+
     def confirmed(self, number: int, reason: Reason | None) -> None:
         """A command was accepted, or refused for a reason."""
         command = self._open_commands.get(number)
