@@ -412,7 +412,7 @@ class World:
             self._incarnation += 1
             self.engine = Engine(
                 *(self.journal, self.clock, self._deliver, self._failed, lambda _: None, self._wake_at),
-                call_later=lambda *_: None,
+                call_later=_flushed_anyway,
             )
             self._submitted.clear()
             self._unconfirmed.clear()
@@ -1028,6 +1028,10 @@ class World:
         for name, (size, bound) in sizes.items():
             if size > bound:
                 raise Violation(f"{size} {name} are kept, {bound} are enough")
+
+
+def _flushed_anyway(_delay_s: float, _flush: Callable[[], None]) -> None:
+    """Every turn of a world ends with a flush, unless more is to come before it."""
 
 
 def prove(seed: int, hours: float = 2.0) -> Tally:
