@@ -21,6 +21,7 @@ EVENTS: dict[str, type[Any]] = {kind.__name__: kind for kind in get_args(message
 _PLAIN = frozenset({str, int, float, bool})
 _ENCODER = json.JSONEncoder(separators=(",", ":"))
 _NAMES: dict[Any, tuple[str, ...]] = {}
+_PACKERS: dict[Any, Callable[[Any], Any]] = {}
 
 
 def record(event: Event, now: Now) -> str:
@@ -35,18 +36,43 @@ def record(event: Event, now: Now) -> str:
 
 def pack(value: Any) -> Any:
     """A value as JSON data: dataclasses become lists in field order, enums their values, dicts lists of pairs."""
-    if value is None or type(value) in _PLAIN:
-        return value
-    if isinstance(value, Enum):
-        return value.value
-    if isinstance(value, dict):
-        return [[pack(key), pack(item)] for key, item in value.items()]
     kind: Any = type(value)
+    if value is None or kind in _PLAIN:
+        return value
+    if kind not in _PACKERS:
+        _PACKERS[kind] = _packer(kind)
+    return _PACKERS[kind](value)
+
+
+def _packer(kind: Any) -> Callable[[Any], Any]:
+    if issubclass(kind, Enum):
+        return lambda value: value.value
+    if issubclass(kind, dict):
+        return lambda value: [[pack(key), pack(item)] for key, item in value.items()]
     if is_dataclass(kind):
-        return [pack(getattr(value, name)) for name in _names(kind)]
-    if isinstance(value, (set, frozenset)):
-        return sorted(pack(item) for item in value)
-    return [pack(item) for item in value]
+        return _record_packer(kind)
+    if issubclass(kind, (set, frozenset)):
+        return lambda value: sorted(pack(item) for item in value)
+    return lambda value: [pack(item) for item in value]
+
+
+def _record_packer(kind: Any) -> Callable[[Any], list[Any]]:
+    """Takes all fields as they are, and then packs those that may be no JSON data by themselves."""
+    names, hints = _names(kind), get_type_hints(kind)
+    places = [place for place, name in enumerate(names) if not _is_plain(hints[name])]
+
+    def packed(value: Any) -> list[Any]:
+        row = [getattr(value, name) for name in names]
+        for place in places:
+            row[place] = pack(row[place])
+        return row
+
+    return packed
+
+
+def _is_plain(hint: Any) -> bool:
+    is_union = get_origin(hint) in (Union, UnionType)
+    return hint in _PLAIN or (is_union and all(each is NoneType or each in _PLAIN for each in get_args(hint)))
 
 
 def _names(kind: Any) -> tuple[str, ...]:
