@@ -112,7 +112,7 @@ compose-lab:
 
 # What an operator does, in Debian's headless Chromium (apt-get install chromium); SCREENSHOTS=FOLDER keeps pictures.
 test-browser: install
-	BROWSER_TESTS=1 $(BIN)/pytest tests/dashboard/test_browser.py
+	BROWSER_TESTS=1 SCREENSHOTS=$(SCREENSHOTS) $(BIN)/pytest tests/dashboard/test_browser.py
 
 test-compose: install
 	COMPOSE_LAB=$(or $(COMPOSE_LAB),1) $(BIN)/pytest tests/test_compose.py

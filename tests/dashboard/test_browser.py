@@ -69,7 +69,7 @@ async def look(browser: Browser) -> AsyncIterator[Open]:
 async def keep(page: Page, name: str) -> None:
     """Keep a screenshot for docs/, where whoever runs this says so."""
     folder = os.environ.get("SCREENSHOTS")
-    if folder is not None:
+    if folder:
         await page.wait_for_timeout(1_500)  # what moves has come to rest
         await page.screenshot(path=Path(folder) / f"{name}.png")
 
