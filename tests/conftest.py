@@ -7,10 +7,11 @@ from collections.abc import Iterator
 
 import pytest
 import structlog
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 # What fresh seeds find must not stop another's change: they are tried with `pytest --hypothesis-profile=default`.
-settings.register_profile("fixed", derandomize=True)
+# Nor is a slow machine a finding: no example has a deadline.
+settings.register_profile("fixed", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("fixed")
 
 # No dashboard beside every service that a test starts: those that look at one start it themselves.
