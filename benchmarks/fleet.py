@@ -35,6 +35,7 @@ class Unit(asyncio.Protocol):
         "legacy",
         "open",
         "place",
+        "reports",
         "sent",
         "sent_ns",
         "transport",
@@ -46,7 +47,7 @@ class Unit(asyncio.Protocol):
         self.legacy = place % 2 == 0
         self.open = self.cut = False
         self.held_w = wire.LEGACY_MAXIMUM_W if self.legacy else wire.NATIVE_MAXIMUM_W
-        self.sent = 0
+        self.sent = self.reports = 0
         self.sent_ns = 0
         self.transport: Any = None
         self._buffer = b""
@@ -155,7 +156,9 @@ class Unit(asyncio.Protocol):
                 "evseId": 0,
                 "chargingProfile": [self._floor],
             }
-            self.transport.write(wire.text_frame(json.dumps([2, "r", "ReportChargingProfiles", report]).encode()))
+            self.reports += 1
+            call = [2, f"r{self.reports}", "ReportChargingProfiles", report]
+            self.transport.write(wire.text_frame(json.dumps(call).encode()))
         elif action == "SetVariables":
             results = [
                 {"attributeStatus": "Accepted", "component": each["component"], "variable": each["variable"]}

@@ -144,6 +144,28 @@ async def test_how_many_chargers_are_counted_at_worst_and_how_long_a_limit_took_
     master.close()
 
 
+async def test_two_sites_run_side_by_side_on_one_machine_and_neither_knows_of_the_other(tmp_path: Path) -> None:
+    sites = []
+    for name in ("east", "west"):
+        (tmp_path / name).mkdir()
+        sites.append(Bridge(tmp_path / name, site={"name": name}))
+    east, west = sites
+    try:
+        await asyncio.gather(east.start(), west.start())
+        master = await RawMaster.connect(east.iec104_port)
+        assert (await master.answer(setpoint(20_000.0))).cause == 7
+        master.close()
+        told, untold = await asyncio.gather(east.status(), west.status())
+        assert told["limit"] == {"power_w": 20_000, "source": "setpoint"}
+        assert untold["limit"] == {"power_w": 100_000, "source": "at_start"}
+        east.end(signal.SIGKILL)
+        assert await west.healthy()
+    finally:
+        for site in sites:
+            if site.process is not None and site.process.poll() is None:
+                site.end(signal.SIGKILL)
+
+
 async def test_a_restart_does_not_start_the_hold_anew(tmp_path: Path) -> None:
     bridge = Bridge(tmp_path, fallback={"hold_s": 3})
     await bridge.start()
