@@ -442,8 +442,8 @@ def dashboard(
     child: Annotated[bool, typer.Option("--child", hidden=True, help="End with the standard input.")] = False,
 ) -> None:
     """Serve the dashboard; `gridlimit run` does so by itself where `http.dashboard_port` says a port."""
-    set_up_logging(as_json=False)
     settings = read_settings(config)
+    set_up_logging(as_json=settings.log_format == "json")
     from bridge.dashboard.main import run as serve  # noqa: PLC0415  `run` needs no NiceGUI
 
     if settings.http.dashboard_port is None:

@@ -10,6 +10,7 @@ import asyncio
 import os
 import sys
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -31,7 +32,7 @@ from bridge.web.people import Tokens
 log = structlog.get_logger()
 
 ASSETS: Final = Path(__file__).parent
-NICENESS: Final = 10
+NICENESS: Final = 5
 MAX_PAGES: Final = 100
 QUIET_LOOK_S: Final = 1.0
 EVERYWHERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  where a service that listens there is asked
@@ -51,6 +52,7 @@ class Dashboard:
             Tokens(http.tokens_file or settings.data_dir / "tokens", anyone_may_view=http.anyone_may_view)
         )
         self._pages: dict[str, Page] = {}
+        self._may_look: dict[str, Callable[[], bool]] = {}
         self._task: asyncio.Task[None] | None = None
 
     async def begin(self) -> None:
@@ -70,13 +72,20 @@ class Dashboard:
         ui.add_head_html(f'{_HEAD}<script>document.documentElement.lang = "{words.language}"</script>')
         page = Page(client, self.feed, words, acting)
         while len(self._pages) >= MAX_PAGES:
-            self._pages.pop(next(iter(self._pages))).client.delete()
+            oldest = next(iter(self._pages))
+            self._pages[oldest].client.delete()
+            self._forget(oldest)
         self._pages[client.id] = page
-        client.on_delete(lambda: self._pages.pop(client.id, None))
+        self._may_look[client.id] = partial(self.sessions.may_look, request)
+        client.on_delete(partial(self._forget, client.id))
         await client.connected()
         minutes = await client.run_javascript("-new Date().getTimezoneOffset()", timeout=5.0)
         page.use_clock(int(minutes))
         return None
+
+    def _forget(self, client_id: str) -> None:
+        self._pages.pop(client_id, None)
+        self._may_look.pop(client_id, None)
 
     async def _changed(self, serials: list[str], whole: bool) -> None:
         hour, day = self.feed.known.sampled()
@@ -88,6 +97,11 @@ class Dashboard:
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(QUIET_LOOK_S)
+            for client_id, page in list(self._pages.items()):
+                if not self._may_look[client_id]():
+                    self._forget(client_id)
+                    with page.client:
+                        ui.navigate.to("/login")
             if self.feed.silent_s > QUIET_LOOK_S * 3:
                 for page in list(self._pages.values()):
                     with page.client:

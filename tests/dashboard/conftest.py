@@ -19,7 +19,7 @@ import yaml
 from tests.test_service import free_ports
 from tests.web.site_at_hand import SiteAtHand
 
-PATIENCE_S = 90.0
+PATIENCE_S = 240.0
 Shown: TypeAlias = Callable[..., AbstractAsyncContextManager[tuple[SiteAtHand, str]]]
 
 
