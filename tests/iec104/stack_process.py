@@ -1,4 +1,4 @@
-"""One of our two outstations in a process of its own: `stack_process STACK CHARGERS`, told by lines what to publish.
+"""One of our outstations in a process of its own: `stack_process STACK CHARGERS T1_S`, told by lines what to publish.
 
 It accepts finite setpoints from 6 kW and terminates them at once. A line on standard input is `IOA VALUE UTC_MS`.
 """
@@ -16,9 +16,9 @@ from bridge.iec104.outstation import OutstationPlan
 from tests.iec104.fake_site import clock, table
 
 
-async def main(name: str, chargers: int) -> None:
+async def main(name: str, chargers: int, t1_s: float) -> None:
     points = table(chargers)
-    plan = OutstationPlan("127.0.0.1", 0, points, t1_s=2, t2_s=1, t3_s=3)
+    plan = OutstationPlan("127.0.0.1", 0, points, t1_s=t1_s, t2_s=1, t3_s=3)
     outstation: Listener | C104Stack
 
     def submit(event: Event) -> None:
@@ -40,4 +40,4 @@ async def main(name: str, chargers: int) -> None:
     await outstation.close()
 
 
-asyncio.run(main(sys.argv[1], int(sys.argv[2])))
+asyncio.run(main(sys.argv[1], int(sys.argv[2]), float(sys.argv[3])))

@@ -63,7 +63,7 @@ class Master:
         await self._send(bytes((0x68, len(asdu) + 4)) + struct.pack("<HH", self._sent << 1, self._received << 1) + asdu)
         self._sent += 1
 
-    async def next(self, within_s: float = 3.0) -> bytes | None:
+    async def next(self, within_s: float = 15.0) -> bytes | None:
         """The next ASDU, None if none comes in time."""
         deadline = time.monotonic() + within_s
         while True:
@@ -155,7 +155,7 @@ async def master(stack: C104Stack, engine: Engine) -> AsyncIterator[Master]:
     master.close()
 
 
-async def until(holds: Callable[[], object], within_s: float = 3.0) -> None:
+async def until(holds: Callable[[], object], within_s: float = 15.0) -> None:
     deadline = time.monotonic() + within_s
     while not holds():
         assert time.monotonic() < deadline, "did not happen in time"
@@ -212,7 +212,7 @@ async def test_a_core_that_fails_is_a_negative_confirmation(master: Master, engi
     engine.answer = fail
     asyncio.get_running_loop().set_exception_handler(lambda *_: None)
     await master.command(20_000)
-    assert cause_of(await master.next(within_s=1.0)) == NEGATIVE
+    assert cause_of(await master.next()) == NEGATIVE
 
 
 @pytest.mark.parametrize(
@@ -224,7 +224,7 @@ async def test_only_a_plain_activation_is_executed(
     master: Master, engine: Engine, cause: int, answer: int | None
 ) -> None:
     await master.command(20_000, cause=cause)
-    heard = cause_of(await master.next(within_s=0.5))
+    heard = cause_of(await master.next(within_s=0.5 if answer is None else 15.0))
     assert heard == answer
     assert engine.of(SetpointReceived) == []
     await master.command(20_000)

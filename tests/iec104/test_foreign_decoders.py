@@ -41,7 +41,7 @@ from tests.iec104.raw_master import (
 
 async def everything_we_send() -> list[bytes]:
     """A session in which the outstation says every kind of thing it can say, as frames."""
-    async with running(FakeSite(t1_s=2, t2_s=0.05, t3_s=0.3)) as site:
+    async with running(FakeSite(t1_s=15, t2_s=0.05, t3_s=0.3)) as site:
         master = await RawMaster.connect(site.listener.port)
         await master.asdu()
         for octets in (
