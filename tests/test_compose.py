@@ -291,6 +291,17 @@ def test_the_compose_lab_passes_t1_to_t4(lab: Lab) -> None:
 
 
 @pytest.mark.slow
+def test_the_dashboard_is_served_beside_the_bridge(lab: Lab) -> None:
+    tell = f"from urllib.request import urlopen; print(urlopen('http://127.0.0.1:{SITE.http.dashboard_port}/').status)"
+    ask = [*lab.compose, "exec", "-T", "bridge", "python3", "-c", tell]
+    deadline_s = time.monotonic() + START_S
+    while (said := subprocess.run(ask, cwd=ROOT, check=False, capture_output=True, text=True)).returncode:
+        assert time.monotonic() < deadline_s, said.stderr
+        time.sleep(1)
+    assert said.stdout.strip() == "200"
+
+
+@pytest.mark.slow
 def test_a_network_that_is_disconnected_is_a_lost_link_and_no_more(lab: Lab) -> None:
     lab.ask("run", "-d", "-T", "control-centre", "watch", "--seconds", "600")
     lab.until("RECOVERY")
@@ -318,5 +329,5 @@ def test_the_service_image_has_no_c104_and_no_rights(lab: Lab) -> None:
 
 @pytest.mark.slow
 def test_the_lab_stops_when_it_is_asked(lab: Lab) -> None:
-    lab.ask("stop", "--timeout", "10")
+    lab.ask("stop", "--timeout", "30", timeout_s=START_S)
     assert [lab.exit_code(service, 10) for service in ("bridge", "station", "csms", "fault-proxy")] == [0] * 4
