@@ -381,7 +381,9 @@ def _charger_changed(site: Site, charger: Charger, now: Now, effects: list[Effec
     if is_within != was_within or (site.awaiting is not None and is_within):
         site.unsettled_ms = now.monotonic_ms  # what is said of the limit is true at any moment
     (site.at_worst.add if at_worst else site.at_worst.discard)(charger.serial)
-    (site.restless.discard if settled or not charger.connected else site.restless.add)(charger.serial)
+    # Who waits comes here again with the answer or for the retry, or has another target by then.
+    is_restless = charger.connected and not settled and not charger.waits
+    (site.restless.add if is_restless else site.restless.discard)(charger.serial)
     wanted_w, was_w = charger.wanted_w(plan), charger.demand_w
     if was_w is None or abs(wanted_w - was_w) * 100 > SIGNIFICANT_PERCENT * was_w:
         charger.demand_w = wanted_w
