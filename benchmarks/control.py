@@ -81,7 +81,7 @@ class Helper:
             process.kill()
             await process.wait()
 
-    async def ask(self, do: str, patience_s: float = 120.0, **arguments: Any) -> Reply:
+    async def ask(self, do: str, patience_s: float = 300.0, **arguments: Any) -> Reply:
         """Give a command and wait for its answer."""
         process = self.process
         assert process is not None

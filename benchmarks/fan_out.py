@@ -14,27 +14,21 @@ TO_FLOOR, OF_STOCK, GROWTH = 2.5, 8.0, 1.5
 async def measure(sizes: list[int]) -> list[Row]:
     """A row for each size, and one for how the cost of a charger grows from the least to the greatest."""
     rows = [await _measure_one(size) for size in sizes]
-    if len(rows) > 1:
-        least, most = (row.ours / row.chargers for row in (rows[0], rows[-1]))
-        growth = most / least
-        what, note = "fan-out, growth", f"cost of a charger from {rows[0].chargers} to {rows[-1].chargers}"
-        floors = [row.floor / row.chargers for row in (rows[0], rows[-1]) if row.floor]
-        floor = floors[1] / floors[0]
-        reached = growth <= GROWTH
-        rows.append(
-            Row(
-                what,
-                rows[-1].chargers,
-                "×",
-                spread([growth]),
-                f"≤ {GROWTH} ×",
-                reached,
-                floor,
-                None,
-                note,
-            )
-        )
-    return rows
+    grown = growth(rows)
+    return rows if grown is None else [*rows, grown]
+
+
+def growth(rows: list[Row]) -> Row | None:
+    """How the cost of a charger grows from the least to the greatest fleet, if there are two."""
+    rows = [row for row in rows if row.what == "fan-out"]
+    if len(rows) < 2:
+        return None
+    first, last = rows[0], rows[-1]
+    grown = (last.ours / last.chargers) / (first.ours / first.chargers)
+    floor = (last.floor / last.chargers) / (first.floor / first.chargers) if first.floor and last.floor else None
+    note = f"cost of a charger from {first.chargers} to {last.chargers}"
+    goal = f"≤ {GROWTH} ×"
+    return Row("fan-out, growth", last.chargers, "×", spread([grown]), goal, grown <= GROWTH, floor, None, note)
 
 
 async def _measure_one(chargers: int) -> Row:

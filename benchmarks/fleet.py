@@ -279,7 +279,7 @@ class Fleet:
         dialled = await asyncio.gather(*(self._dial(unit.place, unit.held_w, gate) for unit in self.units))
         self.units = list(dialled)
         while self.arrived < chargers:
-            if time.monotonic() - began > 90:
+            if time.monotonic() - began > 240:
                 raise TimeoutError(f"{self.arrived} of {chargers} came, {self.refused} refused: {self.errors[:3]}")
             await asyncio.sleep(0.01)
         return {"seconds": time.monotonic() - began, "refused": self.refused}

@@ -9,7 +9,7 @@ import platform
 import resource
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -122,16 +122,36 @@ def restart_command(chargers: Chargers = None, json_to: Json = None, markdown_to
 def all_command(
     chargers: Chargers = None, json_to: Json = None, markdown_to: Markdown = None, plot_to: Plot = None
 ) -> None:
-    """Everything."""
+    """Everything. What cannot be measured (nobody answers in time) costs its own rows only, and the exit code is 1."""
     rows = [allocate.measure(chargers or ALLOCATED)]
-    rows += asyncio.run(fan_out.measure(_sizes(chargers)))
-    rows += asyncio.run(confirm.measure(chargers or FLEET))
-    rows.append(asyncio.run(dashboard.measure(chargers or WATCHED_FLEET)))
-    rows += asyncio.run(telemetry.measure(chargers or TELEMETRY_FLEET))
-    rows.append(asyncio.run(storm.measure(chargers or FLEET)))
-    rows.append(asyncio.run(memory.measure(chargers or FLEET)))
-    rows.append(asyncio.run(restart.measure(chargers or FLEET)))
-    _report("gridlimit bench all", rows, json_to, markdown_to, plot_to)
+    failed = []
+    for size in _sizes(chargers):
+        failed += _gather(rows, fan_out, [size])
+    if (growth := fan_out.growth(rows)) is not None:
+        rows.append(growth)
+    for benchmark, size in (
+        (confirm, FLEET),
+        (dashboard, WATCHED_FLEET),
+        (telemetry, TELEMETRY_FLEET),
+        (storm, FLEET),
+        (memory, FLEET),
+        (restart, FLEET),
+    ):
+        failed += _gather(rows, benchmark, chargers or size)
+        _report("gridlimit bench all", rows, json_to, markdown_to, plot_to)
+    if failed:
+        out.print("not measured: " + "; ".join(failed), style="red")
+        raise typer.Exit(1)
+
+
+def _gather(rows: list[Row], benchmark: Any, size: int | list[int]) -> list[str]:
+    """Add the rows of one benchmark, or say that it failed and why."""
+    try:
+        found = asyncio.run(benchmark.measure(size))
+    except Exception as problem:  # noqa: BLE001  whatever it is, the others are measured
+        return [f"{benchmark.__name__} at {size}: {type(problem).__name__} {problem}"]
+    rows += found if isinstance(found, list) else [found]
+    return []
 
 
 @bench_app.command("soak")

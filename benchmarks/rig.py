@@ -16,7 +16,7 @@ from benchmarks.control import Helper
 from benchmarks.master import Master
 from benchmarks.service import Service, cpu_s_of
 
-ALL_LIMITED_S = 90.0
+ALL_LIMITED_S = 240.0
 HIGHEST_W, LOWEST_W = 20_000, 8_000  # for each charger on average: every step changes every limit
 
 Progress = Callable[[str], None]
@@ -55,8 +55,8 @@ async def site(chargers: int, *, profile: str = "", **changes: Any) -> AsyncIter
         if profile:
             run = ["-m", "bridge", "run", "--config", str(service.config)]
             command = [sys.executable, "-m", "cProfile", "-o", profile, *run]
-        await service.start(command)
         try:
+            await service.start(command)
             async with Helper("benchmarks.fleet") as fleet:
                 master = await Master.connect(service.iec104_port)
                 began = time.monotonic()

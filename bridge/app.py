@@ -547,7 +547,9 @@ class App:
             self.chargers.set_floor(order)
 
     def _deliver(self, effects: Sequence[Effect]) -> None:
-        self._dispatch.put([effect for effect in effects if isinstance(effect, SetLimit | SetFloor)])
+        orders = [effect for effect in effects if isinstance(effect, (SetLimit, SetFloor))]
+        if orders:
+            self._dispatch.put(orders)
         for effect in effects:
             match effect:
                 case PointChanged():
