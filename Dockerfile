@@ -37,5 +37,5 @@ COPY scenarios scenarios
 # Last, because the last stage is what is built when no target is named.
 FROM base AS service
 COPY --from=service-packages /opt/gridlimit /opt/gridlimit
-EXPOSE 2404 8080 9000
+EXPOSE 2404 8080 8081 9000
 CMD ["run", "--config", "/etc/gridlimit/site.yaml"]

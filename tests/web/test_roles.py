@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 import subprocess
 import sys
@@ -12,7 +13,17 @@ import httpx
 import pytest
 
 from bridge.core.messages import Acted, ManualLimitLifted, ManualLimitSet, RetryAsked
-from bridge.web.people import HOST_TOKEN_FILE, Role, TokenFileError, Tokens, digest_of, new_token, read_tokens
+from bridge.web.people import (
+    HOST_TOKEN_FILE,
+    Person,
+    Role,
+    TokenFileError,
+    Tokens,
+    digest_of,
+    new_token,
+    read_tokens,
+    write_tokens,
+)
 from tests.test_service import Bridge
 from tests.web.site_at_hand import SiteAtHand
 
@@ -126,6 +137,14 @@ def test_a_token_taken_out_of_the_file_counts_no_more_and_a_slip_of_the_pen_chan
     assert at_hand.tokens.person(token) is not None
     at_hand.tokens_file.write_text(good.replace(digest_of(token), digest_of(new_token())) + "# gone\n")
     assert at_hand.tokens.person(token) is None
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can write for somebody else")
+def test_a_token_that_root_makes_can_be_read_by_whom_the_folder_belongs_to(tmp_path: Path) -> None:
+    os.chown(tmp_path, 12_345, 12_346)
+    write_tokens(tmp_path / "tokens", {digest_of(new_token()): Person("ada", Role.VIEW)})
+    written = (tmp_path / "tokens").stat()
+    assert (written.st_uid, written.st_gid, stat.S_IMODE(written.st_mode)) == (12_345, 12_346, 0o600)
 
 
 def gridlimit(bridge: Bridge, *words: str) -> subprocess.CompletedProcess[str]:
