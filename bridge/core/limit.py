@@ -33,7 +33,7 @@ class Limit:
     source: Source
 
 
-_PERCENT_14A = {1: 0, 2: 80, 3: 75, 4: 70, 5: 65, 6: 60, 7: 55, 8: 50}
+_PERCENT_14A = {2: 80, 3: 75, 4: 70, 5: 65, 6: 60, 7: 55, 8: 50}
 _PERCENT_14A_FROM_NINE = 45
 _WATTS_14A = 4_200
 

@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
+from bridge.core.charger import Charger
+from bridge.core.ledger import budget_w
 from bridge.core.messages import (
     Answer,
     ChargerBooted,
@@ -280,3 +282,7 @@ def test_a_sample_from_before_the_cut_holds_nothing_back(bench: Make) -> None:
     site.wait(10)
     effects = site.setpoint(20_000.0)
     assert of(Terminate, site.answer(effects) + site.wait(3)) == [Terminate(1)]
+
+
+def test_nothing_at_all_is_left_to_share_out_where_those_that_cannot_be_told_may_draw_more_than_the_limit() -> None:
+    assert budget_w(10_000, [Charger(A, worst_w=50_000)]) == 0

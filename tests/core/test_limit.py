@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from bridge.core import codec
 from bridge.core.fallback import LinkState
 from bridge.core.limit import Limit, Source, lowest, minimum_14a_w
 from bridge.core.messages import (
@@ -15,8 +16,10 @@ from bridge.core.messages import (
     ManualLimitSet,
     Reason,
     SetpointReceived,
+    Started,
     Switch,
     SwitchReceived,
+    Terminate,
 )
 from tests.core.bench import UTC_MS, Bench, of
 
@@ -208,3 +211,69 @@ def test_after_eebus_lpc_a_fail_safe_that_lasts_is_released_to_the_capacity(benc
     assert in_force(site) == (100_000, "capacity")
     site.link_up()
     assert in_force(site) == (10_000, "fallback")
+
+
+def test_setpoints_of_several_groups_end_each_at_its_own_time(bench: Make) -> None:
+    site = bench(hold_ms=None)
+    site.link_up()
+    for group, limit_w, duration_ms in (("A", 50_000, None), ("B", 20_000, 60_000), ("C", 10_000, 30_000)):
+        site.setpoint(float(limit_w), group=group, duration_ms=duration_ms)
+    found = []
+    for seconds in (29.9, 0.2, 29.8, 0.2):
+        site.wait(seconds)
+        found.append(in_force(site)[0])
+    assert found == [10_000, 20_000, 20_000, 50_000]
+
+
+def test_a_setpoint_with_an_end_ends_as_agreed_after_a_reboot_of_the_machine(bench: Make) -> None:
+    site = bench(hold_ms=None)
+    site.setpoint(20_000.0, duration_ms=60_000)
+    site.boot, site.now_ms, site.utc_ms = "boot-2", 5_000, site.utc_ms + 20_000
+    site.tell(Started(site.boot, site.plan))
+    site.wait(39.9)
+    assert in_force(site) == (20_000, "setpoint")
+    site.wait(0.2)
+    assert in_force(site) == (100_000, "capacity")
+
+
+def test_a_step_takes_the_place_of_the_limit_of_the_start(bench: Make) -> None:
+    site = bench(at_start_w=30_000)
+    site.link_up()
+    site.tell(switch(1, Switch.STEP, on=True, percent=60))
+    assert in_force(site) == (60_000, "step")
+
+
+def test_a_refused_command_changes_nothing_while_a_setpoint_waits_for_its_end(bench: Make) -> None:
+    site = bench()
+    site.link_up()
+    site.setpoint(20_000.0, duration_ms=60_000)
+    before = codec.pack(site.site)
+    assert of(Confirm, site.setpoint(0.0)) == [Confirm(2, Reason.BELOW_MINIMUM)]
+    assert codec.pack(site.site) == before
+
+
+def test_a_switch_is_terminated_once_what_it_commands_is_proven_and_one_that_is_lifted_at_once(bench: Make) -> None:
+    site = bench()
+    site.connect("S4-0000", "S4-0001")
+    site.link_up()
+    effects = site.tell(switch(1, Switch.EMERGENCY_STOP, on=True))
+    assert of(Terminate, effects + site.answer(effects)) == []
+    assert of(Terminate, site.wait(2.1)) == [Terminate(1)]
+    effects = site.tell(switch(2, Switch.EMERGENCY_STOP, on=False))
+    assert of(Terminate, effects) == [Terminate(2)]
+    site.answer(effects)
+    effects = site.tell(switch(3, Switch.STEP, on=True, percent=60))
+    assert of(Terminate, effects + site.answer(effects) + site.wait(2.1)) == [Terminate(3)]
+    assert of(Terminate, site.tell(switch(4, Switch.STEP, on=False, percent=30))) == [Terminate(4)]
+
+
+def test_a_switch_cannot_be_replayed_and_one_without_a_tag_lets_nothing_be_replayed(bench: Make) -> None:
+    site = bench()
+    site.link_up()
+    site.tell(switch(1, Switch.EMERGENCY_STOP, on=True, tag=UTC_MS))
+    effects = site.tell(switch(2, Switch.EMERGENCY_STOP, on=False, tag=UTC_MS))
+    assert of(Confirm, effects) == [Confirm(2, Reason.REPLAYED_TIME_TAG)]
+    site.tell(switch(3, Switch.EMERGENCY_STOP, on=True))
+    effects = site.tell(switch(4, Switch.EMERGENCY_STOP, on=False, tag=UTC_MS))
+    assert of(Confirm, effects) == [Confirm(4, Reason.REPLAYED_TIME_TAG)]
+    assert site.site.commanded.emergency_stop

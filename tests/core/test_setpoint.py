@@ -78,3 +78,13 @@ def test_the_command_accepted_last_is_accepted_again_but_its_tag_with_another_va
 def test_an_invalid_time_tag_is_refused_whatever_it_says() -> None:
     assert decided(30_000.0, tag=UTC_MS, tag_valid=False) is Reason.INVALID_TIME_TAG
     assert decided(30_000.0, tag=None, tag_valid=False) is Reason.INVALID_TIME_TAG
+
+
+@pytest.mark.parametrize(("behind_ms", "reason"), [(10_000, Reason.REPLAYED_TIME_TAG), (10_001, None)])
+def test_a_tag_is_no_replay_only_where_the_last_one_lies_beyond_the_window_by_a_clock_that_was_set_back(
+    behind_ms: int, reason: Reason | None
+) -> None:
+    last = SetpointReceived(0, "m", 20_000.0, 20_000, UTC_MS - 5_000)
+    before, now = Commanded().with_setpoint(last, 20_000, NOW), Now(0, UTC_MS - 5_000 - behind_ms)
+    received = SetpointReceived(1, "m", 30_000.0, 30_000, now.utc_ms)
+    assert decide(received, site_plan(), now, before) is reason
