@@ -91,3 +91,8 @@ async def test_cutting_the_end_off_is_found_running_or_not_by_whoever_knows_the_
     export = audit("export", "--config", bridge.config)
     assert export.exit_code == 1
     assert "NOT WHAT THEY WERE" in export.stdout
+    await bridge.start()  # the limit comes first: what is left is set aside, and people are told
+    status = await bridge.status()
+    assert {"alarm": "records_broken", "subject": "Test"} in status["alarms"]
+    assert list(segment.parent.glob("aside-*/*.jsonl"))
+    assert verify(bridge).exit_code == 0
