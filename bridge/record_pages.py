@@ -19,7 +19,7 @@ CSV_COLUMNS: Final = (
 )
 CHARGERS_ON_A_PAGE: Final = 30
 POINTS_IN_A_PLOT: Final = 1_000
-PLOT_WIDTH, PLOT_HEIGHT, PLOT_MARGIN = 720, 260, 46
+PLOT_WIDTH, PLOT_HEIGHT, PLOT_MARGIN, PLOT_RIGHT = 720, 260, 46, 24
 SHOWN_ON_THE_FIRST_PAGE: Final = 200
 # What stands on the pages of the events, or says nothing to a person.
 _IN_PAGES: Final = {"limits_ordered", "limit_answered", "power_measured", "segment_opened", "checkpoint"}
@@ -204,7 +204,7 @@ def plot(event: LimitationEvent) -> Plot:
     highest_w = max([1, before_w, limit_w, after_w or 0, *values])
 
     def place(at_ms: int, value_w: int) -> tuple[float, float]:
-        x = PLOT_MARGIN + (at_ms - start_ms) / (end_ms - start_ms) * (PLOT_WIDTH - PLOT_MARGIN - 10)
+        x = PLOT_MARGIN + (at_ms - start_ms) / (end_ms - start_ms) * (PLOT_WIDTH - PLOT_MARGIN - PLOT_RIGHT)
         return round(x, 1), round(PLOT_HEIGHT - 24 - value_w / highest_w * (PLOT_HEIGHT - 40), 1)
 
     corners = [(start_ms, before_w), (began_ms, before_w), (began_ms, limit_w), (end_ms, limit_w)]
@@ -220,7 +220,7 @@ def plot(event: LimitationEvent) -> Plot:
 def _svg(drawn: Plot) -> str:
     parts = [f'<svg viewBox="0 0 {PLOT_WIDTH} {PLOT_HEIGHT}" role="img" aria-label="Power against limit">']
     for y, label in drawn.rules:
-        parts.append(f'<line x1="{PLOT_MARGIN}" x2="{PLOT_WIDTH - 10}" y1="{y}" y2="{y}" stroke="#ddd"/>')
+        parts.append(f'<line x1="{PLOT_MARGIN}" x2="{PLOT_WIDTH - PLOT_RIGHT}" y1="{y}" y2="{y}" stroke="#ddd"/>')
         parts.append(f'<text x="{PLOT_MARGIN - 4}" y="{y + 3}" text-anchor="end">{label}</text>')
     parts += [f'<text x="{x}" y="{PLOT_HEIGHT - 6}" text-anchor="middle">{label}</text>' for x, label in drawn.ticks]
     for name, points in drawn.lines:
@@ -252,7 +252,8 @@ def html(title: str, preface: Sequence[str], log: Sequence[Record], found: Itera
         )
     style = (
         "body{font:10pt sans-serif;max-width:190mm;margin:auto}section{break-after:page}table{border-collapse:collapse;"
-        "margin:2mm 0}td,th{border:1px solid #bbb;padding:1px 6px;text-align:left;vertical-align:top}svg{width:100%;"
+        "margin:2mm 0}td,th{border:1px solid #bbb;padding:1px 6px;text-align:left;vertical-align:top}"
+        "td:first-child{white-space:nowrap}svg{width:100%;"
         "border:1px solid #bbb}svg text{font:9px sans-serif}"
     )
     head = f'<meta charset="utf-8"><title>{markup.escape(title)}</title><style>{style}</style>'
@@ -280,7 +281,9 @@ def _log_row(record: Record) -> tuple[str, str, str]:
     kind = record["kind"]
     if kind in ("setpoint_received", "switch_received"):
         return _utc(record["utc_ms"]), kind.replace("_", " "), _command_words(record).partition(": ")[2]
-    left_out = ("number", "utc_ms", "kind", "event", "power_before_w")
+    if kind == "limit_changed":
+        return _utc(record["utc_ms"]), "limit changed", f"{record['limit_w']} W, source: {record['source']}"
+    left_out = ("number", "utc_ms", "kind", "event")
     said = {key: value for key, value in record.items() if key not in left_out and value is not None}
     words = ", ".join(f"{key} {value}" for key, value in said.items())
     return _utc(record["utc_ms"]), kind.replace("_", " "), words[:400]
@@ -326,6 +329,8 @@ def pdf(title: str, preface: Sequence[str], log: Sequence[Record], found: Iterab
         paper.set_font("helvetica", "", 7)
         lines = [[_latin(cell) for cell in row] for row in cells]
         if lines:
+            paper.set_line_width(0.1)
+            paper.ln(2)
             with paper.table(col_widths=tuple(widths), first_row_as_headings=False, line_height=3.6) as table:
                 for line in lines:
                     table.row(line)
@@ -351,7 +356,9 @@ def _draw(paper: Any, drawn: Plot) -> None:
     paper.set_line_width(0.1)
     for y, label in drawn.rules:
         paper.set_draw_color("#dddddd")
-        paper.line(left + PLOT_MARGIN * scale, top + y * scale, left + (PLOT_WIDTH - 10) * scale, top + y * scale)
+        paper.line(
+            left + PLOT_MARGIN * scale, top + y * scale, left + (PLOT_WIDTH - PLOT_RIGHT) * scale, top + y * scale
+        )
         paper.text(left, top + y * scale + 0.8, label)
     for x, label in drawn.ticks:
         paper.text(left + (x - 20) * scale, top + (PLOT_HEIGHT - 4) * scale, label)
