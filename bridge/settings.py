@@ -544,8 +544,8 @@ class Csms(_Section):
     message_attempt_interval_s: Seconds = 60.0
     """Wait before such a message is sent again, s; it grows with each attempt."""
     answer_within_s: Annotated[Seconds, Field(gt=0)] = 5.0
-    """After so long without an answer of the CSMS, s, the bridge answers a charger itself: by what the CSMS last said of
-    the driver, else by `site.id_tags`."""
+    """After so long without an answer of the CSMS, s, the bridge answers a charger itself: by what the CSMS last said
+    of the driver, else by `site.id_tags`."""
     stop_tx_on_invalid_id: bool = True
     """Stop a transaction that the CSMS refuses after that."""
 
