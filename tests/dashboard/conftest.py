@@ -84,3 +84,13 @@ def shown(tmp_path: Path) -> Shown:
             await at_hand.web.close()
 
     return shown
+
+
+@pytest.fixture
+async def at_hand(tmp_path: Path) -> AsyncIterator[SiteAtHand]:
+    """A site at hand whose API is open."""
+    at_hand = SiteAtHand(tmp_path)
+    await at_hand.web.open()
+    yield at_hand
+    await at_hand.stream.close()
+    await at_hand.web.close()

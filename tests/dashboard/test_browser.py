@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from playwright.async_api import Browser, Page, async_playwright, expect
 
 from bridge.core.messages import (
@@ -23,8 +25,11 @@ from bridge.core.messages import (
     SessionChanged,
     SetpointReceived,
 )
+from bridge.lab.series4 import Series4Unit
 from bridge.web.people import Role
-from tests.dashboard.conftest import PATIENCE_S, Shown
+from tests.dashboard.conftest import PATIENCE_S, Shown, answers
+from tests.iec104.raw_master import RawMaster, setpoint
+from tests.test_service import Bridge, free_ports
 from tests.web.site_at_hand import SiteAtHand
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -253,3 +258,35 @@ async def test_values_that_no_longer_come_are_said_to_be_old(shown: Shown, look:
         await at_hand.stream.close()
         await at_hand.web.close()
         await expect(page.get_by_role("alert").filter(has_text="the service does not answer")).to_be_visible()
+
+
+async def test_over_all_wires_a_setpoint_reaches_the_page(
+    look: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("GRIDLIMIT_HTTP__DASHBOARD_PORT", raising=False)
+    bridge = Bridge(tmp_path)
+    (port,) = free_ports(1)
+    settings = yaml.safe_load(bridge.config.read_text())
+    settings["http"]["dashboard_port"] = port
+    settings["chargers"] = [{"serial": f"S4-{each:04}", "charger_profile": "series4-ultra"} for each in range(1, 4)]
+    bridge.config.write_text(yaml.safe_dump(settings))
+    await bridge.start()
+    url = f"ws://127.0.0.1:{bridge.ocpp_port}/"
+    lives = [asyncio.create_task(Series4Unit(url, entry["serial"]).run()) for entry in settings["chargers"]]
+    try:
+        await answers(f"http://127.0.0.1:{port}/login")
+        page = await look(f"http://127.0.0.1:{bridge.http_port}/")
+        await expect(page.get_by_text("3 of 3 connected")).to_be_visible()
+        for setpoint_w, limit in ((60_000.0, "60.0 kW"), (2_000.0, "60.0 kW")):
+            master = await RawMaster.connect(bridge.iec104_port)
+            await asyncio.wait_for(master.answer(setpoint(setpoint_w)), PATIENCE_S)
+            await expect(page.locator(".gl-limit")).to_have_text(limit)
+            master.close()
+        await expect(page.get_by_text("refused · below the minimum profile")).to_be_visible()
+        await expect(page.get_by_text("lost, last limit held")).to_be_visible()
+        await expect(page.get_by_text("within the limit", exact=True)).to_be_visible()
+    finally:
+        for life in lives:
+            life.cancel()
+        await asyncio.gather(*lives, return_exceptions=True)
+        bridge.end()
