@@ -33,7 +33,7 @@ COMMANDS = {"scenario": scenario_app, "simulate": simulate_app}
 
 WANTED = "COMPOSE_LAB"  # "1": build the images and bring the lab up; "built": bring it up from images that are there
 BUILD_S = 1200
-START_S = 420
+START_S = 600
 PLAY_S = 300
 LINK_S = 120  # t3 + t1, the hold, and a control centre that dials again
 
@@ -99,7 +99,9 @@ def test_ports_are_published_on_this_machine_alone() -> None:
 
 
 def test_services_wait_for_what_they_need() -> None:
-    assert f"http://127.0.0.1:{SITE.http.port}/health" in SERVICES["bridge"]["healthcheck"]["test"][-1]
+    asked = SERVICES["bridge"]["healthcheck"]["test"][-1]
+    assert f"('127.0.0.1', {SITE.http.port})" in asked
+    assert "GET /health " in asked
     healthy = {"condition": "service_healthy"}
     assert SERVICES["bridge"]["depends_on"] == {"csms": healthy}
     assert SERVICES["units"]["depends_on"] == SERVICES["station"]["depends_on"] == {"bridge": healthy}
