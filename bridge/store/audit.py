@@ -89,14 +89,18 @@ class Audit:
         text = self._shelf.get(_ROOM, "anchor")
         anchor = Anchor() if text is None else _unpacked(text)
         self.sequence = anchor.sequence
-        if (why := self._differs(anchor)) is not None:
+        why = self._differs(anchor)
+        if why is not None:
             aside = self._folder / f"aside-{self._utc_ms()}"
             aside.mkdir()
-            for path in segments(self._folder):
+            for path in (*segments(self._folder), *self._folder.glob(PUBLIC_KEY_FILE)):
                 path.replace(aside / path.name)
             log.critical("the records are not what they were: set aside, a new chain begins", why=why, where=str(aside))
             self.keep("records_set_aside", {"why": why, "anchor": str(anchor.head), "folder": aside.name})
             self._broken(why)
+        (self._folder / PUBLIC_KEY_FILE).write_text(self._public_pem(), encoding="ascii")
+        self._shelf.put(_ROOM, "public_key", self._public_pem())
+        if why is not None:
             return
         for path in segments(self._folder):
             if path.name > anchor.segment:
@@ -110,6 +114,8 @@ class Audit:
         there = segments(self._folder)
         if not anchor.segment:
             return f"{there[-1].name} is there, and the journal knows of no records" if there else None
+        if self._shelf.get(_ROOM, "public_key") not in (None, self._public_pem()):
+            return f"{KEY_FILE} is another key than before"
         path = self._folder / anchor.segment
         if not path.is_file():
             return f"{path.name} is missing"
@@ -120,6 +126,10 @@ class Audit:
         if len(last) != 2 or last[1] or not last[0].startswith(anchor.head.digest.encode()):  # noqa: PLR2004  line, rest
             return f"{path.name} was changed: it does not end with record {anchor.head.number}"
         return None
+
+    def _public_pem(self) -> str:
+        form = serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+        return self.public_key.public_bytes(*form).decode("ascii")
 
     @property
     def public_key(self) -> Ed25519PublicKey:
@@ -166,6 +176,12 @@ class Audit:
 
     def prune(self) -> None:
         """Drop the oldest files beyond the months kept, whole, each with a record that says so."""
+        try:
+            self._prune()
+        except (OSError, ValueError) as error:
+            log.error("the oldest records cannot be dropped", why=str(error))  # noqa: TRY400
+
+    def _prune(self) -> None:
         for path in segments(self._folder)[: -self._months - 1]:
             with path.open("rb") as file:
                 last = file.read().rsplit(b"\n", 2)[-2]
@@ -257,8 +273,6 @@ def _own_key(folder: Path) -> Ed25519PrivateKey:
     key = serialization.load_pem_private_key(path.read_bytes(), None)
     if not isinstance(key, Ed25519PrivateKey):
         raise ValueError(f"{path.name} is no Ed25519 key: move it away")  # noqa: TRY004  a file, not an argument
-    public = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
-    (folder / PUBLIC_KEY_FILE).write_bytes(public)
     return key
 
 

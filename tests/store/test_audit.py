@@ -247,6 +247,17 @@ def test_the_key_is_made_once_and_for_its_owner_alone(bench: Bench) -> None:
     assert b"PRIVATE" not in (bench.folder / PUBLIC_KEY_FILE).read_bytes()
 
 
+def test_another_key_begins_another_chain_and_the_old_one_stays_verifiable(bench: Bench) -> None:
+    bench.audit.note("one", {})
+    (bench.folder / "key.pem").unlink()
+    bench.crash()
+    assert bench.broken == ["key.pem is another key than before"]
+    bench.audit.seal()
+    assert bench.verify().problem is None
+    (aside,) = bench.folder.glob("aside-*")
+    assert verify(lines(segments(aside)), read_public_key(aside / PUBLIC_KEY_FILE)).problem is None
+
+
 def test_a_disk_that_refuses_ends_the_recording_and_says_so_once(bench: Bench) -> None:
     bench.audit.note("one", {})
     file = segments(bench.folder)[0]
