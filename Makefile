@@ -6,6 +6,7 @@ PLAY   ?= stay
 SEEDS  ?= 7000
 MINUTES ?=
 COMPILED ?=
+WIRE_SEEDS ?= 20
 FLEET_HOURS ?= 1
 HOURS  ?= 2
 PACE   ?= 60
@@ -61,6 +62,7 @@ prove: install
 	$(BIN)/gridlimit prove --planted --jobs $(JOBS)
 	$(BIN)/gridlimit prove 1000 $(if $(MINUTES),--for $(MINUTES),--seeds $(SEEDS)) --jobs $(JOBS) --tally prove-tally.jsonl \
 		$(if $(COMPILED),--compiled)
+	$(BIN)/gridlimit prove 1000 --wire --seeds $(WIRE_SEEDS) --jobs $(JOBS) --tally prove-tally.jsonl
 
 fuzz: install
 	$(BIN)/pip install --quiet --require-hashes -r requirements-fuzz.txt

@@ -90,7 +90,7 @@ class View:
 
 def utc_now() -> datetime:
     """Return the wall clock, UTC."""
-    return datetime.now(UTC)
+    return datetime.fromtimestamp(time.time(), UTC)
 
 
 def stamp(moment: datetime) -> str:

@@ -13,7 +13,7 @@ import random
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, ClassVar
 
 from bridge.core import codec
 from bridge.core.charger import Charger
@@ -174,6 +174,8 @@ class World:
 
     `without` names kinds of faults that are left out; `trace`, if given, takes every event and effect as text.
     """
+
+    kinds: ClassVar = tuple(FAULTS)
 
     def __init__(
         self,

@@ -31,6 +31,7 @@ def prove(
     tally: Annotated[Path | None, typer.Option(help="Add a line of JSON with the figures to this file.")] = None,
     file: Annotated[Path | None, typer.Option(help="Play the world that an earlier failure was written to.")] = None,
     bugs: Annotated[bool, typer.Option("--planted", help="Plant every bug instead: each must be caught.")] = False,
+    wire: Annotated[bool, typer.Option("--wire", help="Worlds of the whole service on the wire, in memory.")] = False,
     compiled: Annotated[bool, typer.Option("--compiled", help="Thrice as fast, as machine code; needs gcc.")] = False,
 ) -> None:
     """Play seeded worlds on virtual time and check the promises of the limit after every step.
@@ -48,8 +49,9 @@ def prove(
         worlds, seeds = iter([virtual_prove.read(file)]), 1
     else:
         seeds = seeds if seeds is not None else 1 if minutes is None else EVER
-        worlds = (Setting(number, hours) for number in itertools.islice(itertools.count(seed), seeds))
-    proven, until_s = virtual_prove.commit(), None if minutes is None else time.monotonic() + minutes * 60
+        worlds = (Setting(number, hours, wire=wire) for number in itertools.islice(itertools.count(seed), seeds))
+    proven = virtual_prove.commit() + (", on the wire" if wire else "")
+    until_s = None if minutes is None else time.monotonic() + minutes * 60
     total = virtual_prove.play_all(worlds, min(jobs, seeds), until_s, _Progress())
     if tally is not None:
         virtual_prove.keep(total, tally, seed, proven)

@@ -11,17 +11,20 @@ import subprocess
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 import yaml
 
-from bridge.lab.virtual import CALM_MS, FAULTS, HOUR_MS, Tally, Violation, World
+from bridge.lab.virtual import CALM_MS, HOUR_MS, Tally, Violation, World
 from bridge.lab.virtual_planted import BUGS, Bug, planted
+
+if TYPE_CHECKING:
+    from bridge.lab.virtual_wire import WireWorld
 
 BUG_CPU_S = 60.0
 BUG_HOURS = 2.0
@@ -35,11 +38,12 @@ PROVEN = ("bridge/core", "bridge/engine.py", "bridge/lab/virtual*.py")
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What makes a world: play it again and the same happens."""
+    """What makes a world, the core's alone or that of the whole service on the wire: again, and the same happens."""
 
     seed: int
     hours: float
     without: tuple[str, ...] = ()
+    wire: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +99,7 @@ def play(world: Setting, trace: Callable[[str], None] | None = None) -> tuple[Ta
     """Play one world to its end, or to the first broken promise."""
     played = None
     try:
-        played = World(world.seed, world.hours, frozenset(world.without), trace)
+        played = _kind(world)(world.seed, world.hours, frozenset(world.without), trace)
         return played.run(), None
     except (Violation, AssertionError) as violation:
         at_s = 0.0 if played is None else played.now_ms / 1000
@@ -104,6 +108,14 @@ def play(world: Setting, trace: Callable[[str], None] | None = None) -> tuple[Ta
     except Exception as error:
         error.add_note(f"in {world}")
         raise
+
+
+def _kind(world: Setting) -> type[World | WireWorld]:
+    if not world.wire:
+        return World
+    from bridge.lab.virtual_wire import WireWorld  # noqa: PLC0415  brings the whole service along
+
+    return WireWorld
 
 
 def _timed(world: Setting) -> tuple[Tally, Failure | None, float]:
@@ -173,17 +185,17 @@ def catch_all(jobs: int, first: int | None = None) -> Iterator[tuple[Bug, Failur
 def shorten(failure: Failure, cpu_s: float = 120.0) -> Failure:
     """The same or another broken promise with fewer kinds of faults and, where a neighbour has one, earlier."""
     begun_s, best = time.process_time(), failure
-    for kind in FAULTS:
+    for kind in _kind(failure.world).kinds:
         if time.process_time() - begun_s > cpu_s:
             return best
-        found = play(Setting(best.world.seed, best.world.hours, (*best.world.without, kind)))[1]
+        found = play(replace(best.world, without=(*best.world.without, kind)))[1]
         if found is not None:
             best = found
     for seed in range(failure.world.seed + 1, failure.world.seed + NEIGHBOURS):
         if time.process_time() - begun_s > cpu_s:
             return best
         hours = (best.at_s * 1000 + CALM_MS + 1000) / HOUR_MS if "calm" not in best.why else best.world.hours
-        found = play(Setting(seed, hours, best.world.without))[1]
+        found = play(replace(best.world, seed=seed, hours=hours))[1]
         if found is not None and found.at_s < best.at_s:
             best = found
     return best
@@ -211,7 +223,7 @@ def read(path: Path) -> Setting:
     document: Any = yaml.safe_load(path.read_text())
     try:
         world = document["world"]
-        return Setting(int(world["seed"]), float(world["hours"]), tuple(world["without"]))
+        return Setting(int(world["seed"]), float(world["hours"]), tuple(world["without"]), bool(world.get("wire")))
     except (KeyError, TypeError) as problem:
         raise ValueError(f"{path} holds no world: {problem!r}") from problem
 
