@@ -131,7 +131,6 @@ def new_site(plan: Plan, boot_id: str, now: Now) -> Site:
     state = LinkState.FALLBACK if plan.start_in_fallback else LinkState.HOLD
     site = Site(plan, boot_id, now, Supervision(state, now.monotonic_ms), Limit(plan.capacity_w, Source.CAPACITY))
     site.limit = _limit_in_force(site)
-    site.wall_ms = now.utc_ms - now.monotonic_ms
     return site
 
 
@@ -420,7 +419,7 @@ def _started(site: Site, event: Started, now: Now, effects: list[Effect]) -> Non
     # A charger that is planned otherwise than before is a stranger: what was proven of it was proven of another plan.
     strangers = {serial: Charger(serial) for serial, plan in site.plans.items() if before.get(serial) != plan}
     for serial in strangers.keys() & site.chargers.keys():
-        strangers[serial].wish_w, strangers[serial].connected = site.chargers[serial].wish_w, True
+        strangers[serial].wish_w = site.chargers[serial].wish_w
     site.chargers = {serial: strangers.get(serial) or site.chargers[serial] for serial in site.plans}
     site.looks, site.ledger, site.power, site.image = [], Ledger(), SitePower(), Image()
     site.alarms, site.at_worst, site.restless = set(), set(), set()
@@ -431,7 +430,7 @@ def _started(site: Site, event: Started, now: Now, effects: list[Effect]) -> Non
         if rebooted:
             charger.machine_rebooted(now.monotonic_ms - site.last.monotonic_ms)
         # Until we died it may have been connected without a record of it: who stops then may still be stopping.
-        charger.connected = charger.connected or plan.offline is Offline.STOPS
+        charger.connected = plan.offline is Offline.STOPS
         charger.lost_connection(now.monotonic_ms, plan)
         charger.worst_w = 0
         _charger_changed(site, charger, now, effects)

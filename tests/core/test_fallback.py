@@ -8,9 +8,23 @@ from typing import Any
 import pytest
 
 from bridge.core.fallback import TABLE, LinkState, Supervision, Trigger
-from bridge.core.messages import Alive, ChargerConnected, LinkChanged, SetLimit, Started
+from bridge.core.messages import (
+    Alive,
+    ChargerConnected,
+    Confirm,
+    JournalLost,
+    LimitChanged,
+    LinkChanged,
+    ManualLimitSet,
+    PointChanged,
+    SetLimit,
+    SetpointRevoked,
+    Started,
+    Terminate,
+)
 from bridge.core.plan import OnReturn
 from bridge.core.points import Signal
+from bridge.core.site import step
 from tests.core.bench import Bench, of
 
 Make = Callable[..., Bench]
@@ -184,3 +198,123 @@ def test_a_changed_plan_takes_hold_at_the_restart(bench: Make) -> None:
     site.plan = bench(fallback_w=7_000, hold_ms=0).plan
     restarted(site, away_s=1)
     assert site.site.limit.power_w == 7_000
+
+
+def test_a_hold_that_had_begun_goes_on_after_a_reboot_of_the_machine(bench: Make) -> None:
+    site = bench()
+    site.link_up()
+    site.setpoint(20_000.0)
+    site.tell(LinkChanged(0))
+    site.wait(100)
+    restarted(site, away_s=100, boot="boot-2")
+    site.wait(99.9)
+    assert site.site.limit.power_w == 20_000
+    site.wait(0.2)
+    assert site.site.limit.power_w == 10_000
+
+
+def test_after_a_second_start_on_the_same_boot_the_wall_clock_is_not_asked_again(bench: Make) -> None:
+    site = bench()
+    site.link_up()
+    site.setpoint(20_000.0)
+    restarted(site, away_s=5, boot="boot-2")
+    restarted(site, away_s=5, wall_step_s=-7_200)
+    assert site.site.limit.power_w == 20_000
+
+
+def test_a_machine_that_was_off_for_a_year_holds_what_was_to_be_held_for_two(bench: Make) -> None:
+    site = bench(hold_ms=2 * 365 * 86_400_000)
+    site.link_up()
+    site.setpoint(20_000.0)
+    restarted(site, away_s=365 * 86_400, boot="boot-2")
+    assert site.site.limit.power_w == 20_000
+
+
+@pytest.mark.parametrize("duration_ms", [60_000, None])
+def test_a_manual_limit_goes_on_after_a_reboot_of_the_machine_until_its_end_if_it_has_one(
+    bench: Make, duration_ms: int | None
+) -> None:
+    site = bench(hold_ms=None)
+    site.tell(ManualLimitSet(15_000, "Ada", "work on the transformer", duration_ms))
+    restarted(site, away_s=20, boot="boot-2")
+    site.wait(39.9)
+    assert site.site.limit.power_w == 15_000
+    site.wait(0.2)
+    assert site.site.limit.power_w == (15_000 if duration_ms is None else 100_000)
+
+
+def test_a_wall_clock_that_cannot_be_believed_ends_no_hold_for_ever_and_begins_no_fallback_anew(bench: Make) -> None:
+    for_ever, released = bench(hold_ms=None), bench(hold_ms=120_000, release_after_ms=7_200_000)
+    for_ever.link_up()
+    for_ever.setpoint(20_000.0)
+    released.wait(120 + 7_000)
+    released.tell(Alive())
+    for site in (for_ever, released):
+        restarted(site, away_s=5, wall_step_s=-10_000, boot="boot-2")
+    assert (for_ever.site.limit.power_w, released.site.limit.power_w) == (20_000, 10_000)
+    released.wait(201)
+    assert released.site.link.state is LinkState.AUTONOMOUS
+
+
+def test_nothing_of_the_connections_before_a_restart_is_left(bench: Make) -> None:
+    site = bench(1)
+    site.connect("S4-0000")
+    site.link_up()
+    effects = site.setpoint(20_000.0)
+    restarted(site, away_s=1)
+    site.tell(SetpointRevoked(1))
+    assert site.site.limit.power_w == 20_000, "it was confirmed in another life, or never will be"
+    site.link_up()
+    assert site.site.link.state is LinkState.CONNECTED
+    site.connect("S4-0000")
+    assert of(Terminate, [*effects, *site.effects]) == [], "its requester is gone"
+
+
+def test_after_a_restart_setpoints_can_be_recorded_again(bench: Make) -> None:
+    site = bench(1)
+    site.link_up()
+    site.tell(JournalLost())
+    restarted(site, away_s=1)
+    assert of(Confirm, site.setpoint(20_000.0)) == [Confirm(1)]
+
+
+@pytest.mark.parametrize(("boot", "now_ms"), [("boot-2", 5_000_000), ("boot-1", 30_000)])
+def test_another_boot_is_told_by_its_name_and_by_a_clock_that_began_anew(bench: Make, boot: str, now_ms: int) -> None:
+    site = bench()
+    site.link_up()
+    site.setpoint(20_000.0)
+    site.boot, site.now_ms, site.utc_ms = boot, now_ms, site.utc_ms + 200_000
+    site.tell(Started(boot, site.plan))
+    site.wait(99.9)
+    assert site.site.limit.power_w == 20_000
+    site.wait(0.2)
+    assert site.site.limit.power_w == 10_000
+
+
+def test_a_wall_clock_that_shows_the_very_moment_of_the_last_event_can_be_believed(bench: Make) -> None:
+    site = bench()
+    site.link_up()
+    site.setpoint(20_000.0)
+    restarted(site, away_s=0, boot="boot-2")
+    assert site.site.limit.power_w == 20_000
+
+
+def test_a_restart_on_the_same_boot_counts_the_hold_to_the_millisecond(bench: Make) -> None:
+    site = bench()
+    site.link_up()
+    site.setpoint(20_000.0)
+    alive_ms = site.now_ms
+    restarted(site, away_s=10)
+    assert site.site.link == Supervision(LinkState.HOLD, alive_ms)
+
+
+def test_the_limit_after_a_restart_holds_and_is_told_before_anything_else_can_happen(bench: Make) -> None:
+    site = bench()
+    site.link_up()
+    site.setpoint(20_000.0)
+    site.now_ms, site.utc_ms = site.now_ms + 301_000, site.utc_ms + 301_000
+    effects = step(site.site, Started(site.boot, site.plan), site.now)
+    assert site.site.limit.power_w == 10_000
+    assert of(LimitChanged, effects) == [LimitChanged(10_000, "fallback")]
+    shown = {change.point.signal: change.value for change in of(PointChanged, effects)}
+    assert (shown[Signal.LIMIT_IN_FORCE_W], shown[Signal.FALLBACK_ACTIVE]) == (10_000, True)

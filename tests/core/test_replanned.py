@@ -9,6 +9,8 @@ import pytest
 
 from bridge.core.messages import (
     Answer,
+    ChargerConnected,
+    ChargerDisconnected,
     JournalLost,
     LimitAnswered,
     LinkChanged,
@@ -16,6 +18,7 @@ from bridge.core.messages import (
     Replanned,
     SetFloor,
     SetLimit,
+    WishChanged,
 )
 from bridge.core.points import Quality, Signal
 from tests.core.bench import Bench, charger_plan, of, points, site_plan
@@ -137,3 +140,32 @@ def test_a_plan_for_other_chargers_or_points_is_a_broken_promise(bench: Bench) -
         bench.tell(Replanned(site_plan(charger_plan(0))))
     with pytest.raises(AssertionError, match="other points"):
         bench.tell(Replanned(replace(bench.plan, points=points(1))))
+
+
+def test_a_liar_without_a_connection_leaves_the_alarms_and_the_points_with_its_service(bench: Bench) -> None:
+    bench.tell(MeterSampled(SERIALS[0], bench.utc_ms, power_w=5_000), MeterSampled(SERIALS[1], bench.utc_ms, power_w=7))
+    bench.tell(*[MeterSampled(SERIALS[0], bench.utc_ms, power_w=52_000)] * 2)
+    bench.tell(ChargerDisconnected(SERIALS[0]))
+    assert {alarm for alarm, _ in bench.site.alarms} == {"charger_offline", "limit_disobeyed"}
+    bench.tell(Replanned(replace(bench.plan, **with_charger(bench, out_of_service=True))))
+    assert not bench.site.alarms
+    power = bench.point(Signal.SITE_POWER_W)
+    assert (power.value, power.quality) == (7, Quality.GOOD)
+
+
+def test_a_unit_taken_out_of_service_is_shown_as_gone(bench: Bench) -> None:
+    assert bench.point(Signal.CHARGER_CONNECTED, 0).value
+    bench.tell(Replanned(replace(bench.plan, **with_charger(bench, out_of_service=True))))
+    assert not bench.point(Signal.CHARGER_CONNECTED, 0).value
+
+
+def test_a_lease_that_is_planned_no_more_may_still_end_in_its_floor() -> None:
+    bench = Bench(site_plan(charger_plan(0, lease_ms=120_000, floor_w=3_000), at_start_w=50_000, hold_ms=None))
+    effects = bench.tell(ChargerConnected(SERIALS[0]), WishChanged(SERIALS[0], 0))
+    for _ in range(3):
+        orders = [effect for effect in effects if isinstance(effect, SetFloor | SetLimit)]
+        effects = bench.tell(*(LimitAnswered(SERIALS[0], order.order, Answer.ACCEPTED) for order in orders))
+        effects += bench.wait(3)
+    bench.tell(ChargerDisconnected(SERIALS[0]))
+    bench.tell(Replanned(replace(bench.plan, **with_charger(bench, lease_ms=None))))
+    assert bench.site.ledger.total_w == 50_000
