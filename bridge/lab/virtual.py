@@ -394,6 +394,13 @@ class World:
                     self.units[event.serial].unannounced = False
                 elif isinstance(event, WishChanged) and event.serial in self.units:
                     self.units[event.serial].wish_w = event.limit_w
+                elif isinstance(event, LimitAnswered) and event.serial in self.units:
+                    self._may_forget(self.units[event.serial], event.order)
+
+    def _may_forget(self, unit: Unit, order: int) -> None:
+        if unit.forgets_with == order:
+            unit.forgets_with = None
+            unit.loses_grant(self.now_ms)
 
     def journal_failed(self) -> None:
         """Keep what was recorded: that alone holds after the restart."""
@@ -716,9 +723,11 @@ class World:
         unit = self.units.get(effect.serial)
         if unit is None or not unit.connected or unit.generation != generation:
             return
-        if forgets:
-            unit.loses_grant(self.now_ms)
         read_back_w = unit.held_w(self.now_ms)
+        if forgets:
+            # It says so, and it is gone once that is on record: else nobody could know after a restart.
+            unit.forgets_with = effect.order
+            read_back_w = unit.plan.maximum_w if unit.floor_w is None else unit.floor_w
         lied = read_back_w > effect.limit_w and isinstance(effect, SetLimit) and self.random.random() < 0.3
         answer = Answer.ACCEPTED if lied else Answer.REFUSED
         self.submit(LimitAnswered(effect.serial, effect.order, answer, read_back_w if lied else None))

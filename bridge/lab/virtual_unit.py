@@ -16,7 +16,8 @@ class Unit:
 
     It holds its newest grant until that ends on its own clock, then its floor if one is installed, and nothing but its
     hardware else. Its clock (`utc_offset_ms` from the world's time) is set by the service's now and then, and is
-    `skew_ms` behind it then. What it held before a cut it may still draw for its reaction time (`fading`).
+    `skew_ms` behind it then. What it held before a cut it may still draw for its reaction time (`fading`). It loses its
+    grant with the refusal of the order `forgets_with`.
     `unknown` is set while its connection is gone and nobody can know it yet, `unannounced` until its boot is recorded.
     """
 
@@ -38,6 +39,7 @@ class Unit:
     busy_until_ms: Millis = 0
     fading: list[tuple[Millis, Watts]] = field(default_factory=list)
     in_transit: dict[int, tuple[Watts, Millis]] = field(default_factory=dict)
+    forgets_with: int | None = None
     truth_w: Watts = 0
     valid_until_ms: Millis = 0
     exceeded: int = 0
