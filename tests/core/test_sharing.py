@@ -13,6 +13,7 @@ from bridge.core.messages import (
     ChargerConnected,
     ChargerDisconnected,
     Effect,
+    JournalLost,
     LimitAnswered,
     MeterSampled,
     SessionChanged,
@@ -285,3 +286,84 @@ def test_the_number_counted_at_worst_and_the_time_to_reach_are_points() -> None:
     site.connect(A, B)
     assert len(site.site.at_worst) == 0
     assert Signal.CHARGERS_AT_WORST.value == "chargers_at_worst"
+
+
+@pytest.mark.parametrize("slot", range(3))
+def test_where_not_all_minimums_fit_those_who_charge_run_before_those_who_are_idle(slot: int) -> None:
+    site = Bench(site_plan(*map(charger_plan, range(3)), capacity_w=14_000, at_start_w=14_000, hold_ms=None))
+    site.utc_ms += (slot + 3) * 900_000 - site.utc_ms % 2_700_000
+    site.connect(A, B, "S4-0002")
+    run(site, 10)
+    site.answer(site.tell(SessionChanged(B, active=True), SessionChanged("S4-0002", active=True)))
+    run(site, 30)
+    assert {serial for serial, grant_w in grants(site).items() if grant_w == 0} == {A}
+
+
+@pytest.mark.parametrize(("at_start_w", "told_w"), [(6_000, 6_000), (5_999, 0)])
+def test_the_way_back_of_a_unit_that_refused_is_its_minimum_where_the_limit_allows_it(
+    bench: Make, at_start_w: int, told_w: int
+) -> None:
+    site = bench(1, at_start_w=at_start_w, hold_ms=None)
+    effects = site.answer(site.tell(ChargerConnected(A)), Answer.REFUSED)
+    while not (orders := of(SetLimit, effects)):
+        effects = site.wait(1)
+    assert [order.limit_w for order in orders] == [told_w]
+
+
+def test_last_orders_share_the_fallback_equally_among_those_who_are_there_and_raise_nobody(bench: Make) -> None:
+    site = bench(4, hold_ms=None, capacity_w=200_000, at_start_w=200_000, fallback_w=30_000)
+    site.connect(A, B, "S4-0002")
+    site.answer(site.tell(WishChanged(B, 7_000)))
+    orders = last_orders(site.site)
+    assert {order.serial: order.limit_w for order in orders} == {A: 10_000, B: 7_000, "S4-0002": 10_000}
+    numbers = {order.order for order in orders}
+    assert len(numbers) == 3
+    assert max(numbers) < 0 < min(order.order for order in of(SetLimit, site.effects)), "no answer settles them"
+
+
+@pytest.mark.parametrize(("fallback_w", "limit_w"), [(6_000, 6_000), (5_999, 0), (100_000, 20_000)])
+def test_a_last_order_is_a_pause_below_the_minimum_and_never_above_the_limit(
+    bench: Make, fallback_w: int, limit_w: int
+) -> None:
+    site = bench(1, hold_ms=None, at_start_w=20_000, fallback_w=fallback_w)
+    site.tell(ChargerConnected(A))
+    assert [order.limit_w for order in last_orders(site.site)] == [limit_w]
+
+
+def test_nobody_there_is_told_nothing_at_the_last(bench: Make) -> None:
+    assert last_orders(bench(1).site) == []
+
+
+def test_without_a_journal_a_unit_that_was_never_told_anything_is_still_cut_and_its_floor_still_sought(
+    bench: Make,
+) -> None:
+    site = bench(1, hold_ms=None)
+    site.tell(JournalLost())
+    assert [order.limit_w for order in of(SetLimit, site.tell(ChargerConnected(A)))] == [10_000]
+    site = leased()
+    site.tell(JournalLost())
+    assert len(of(SetFloor, site.tell(ChargerConnected(A)))) == 1
+
+
+def test_every_order_has_a_number_of_its_own(bench: Make) -> None:
+    site = bench(2, hold_ms=None)
+    site.connect(A, B)
+    site.link_up()
+    site.answer(site.setpoint(20_000.0))
+    numbers = [order.order for order in of(SetLimit, site.effects)]
+    assert len(numbers) == len(set(numbers)) >= 4
+
+
+def test_a_ramp_rises_by_no_more_than_its_watts_per_second(bench: Make) -> None:
+    site = bench(1, hold_ms=None, ramp_w_per_s=1_000)
+    site.connect(A)
+    site.link_up()
+    run(site, 5)
+    site.answer(site.setpoint(10_000.0))
+    run(site, 5)
+    site.answer(site.setpoint(20_000.0))
+    found = []
+    for _ in range(10):
+        run(site, 1)
+        found.append(grants(site)[A])
+    assert found == list(range(11_000, 21_000, 1_000))
