@@ -99,3 +99,7 @@ def test_for_those_served_the_shares_are_the_optimum_of_an_independent_linear_pr
         level_w = min(served[place][1] for place in free)
         rises = [(max(low, min(level_w + 1, high))) for low, high in bounds]
         assert sum(rises) > budget_w, "all could have been raised by one more watt"
+
+
+def test_a_minimum_that_fits_exactly_is_served() -> None:
+    assert allocate(12_000, [Request(6_000, 50_000, 50_000)] * 3) == [6_000, 6_000, 0]

@@ -461,3 +461,28 @@ def test_who_comes_within_a_slot_takes_the_place_of_nobody_who_runs(slot: int, l
     site.connect(units[late].serial)
     fed = {serial for serial, charger in site.site.chargers.items() if charger.target_w > 0}
     assert fed == set(early)
+
+
+def test_a_site_without_units_has_no_alarm_and_says_so() -> None:
+    site = Bench(site_plan())
+    assert site.point(Signal.COMMON_ALARM).value == 0
+
+
+def test_the_number_counted_at_worst_is_a_point() -> None:
+    points_ = PointTable((*points(2).points, Point(PointAddress(1, 500), PointKind.MEASURED, Signal.CHARGERS_AT_WORST)))
+    site = Bench(site_plan(charger_plan(0), charger_plan(1), points=points_))
+    found = [site.point(Signal.CHARGERS_AT_WORST).value]
+    for serial in (A, B):
+        site.connect(serial)
+        found.append(site.point(Signal.CHARGERS_AT_WORST).value)
+    assert found == [2, 1, 0]
+
+
+def test_a_grant_is_invalid_before_the_first_and_not_topical_while_it_is_not_acknowledged_anew(bench: Make) -> None:
+    site = bench(1, at_start_w=20_000)
+    grant = site.point(Signal.CHARGER_GRANT_W, 0)
+    assert (grant.value, bool(grant.quality & Quality.INVALID)) == (0, True)
+    site.connect(A)
+    site.tell(ChargerDisconnected(A))
+    grant = site.point(Signal.CHARGER_GRANT_W, 0)
+    assert (grant.value, grant.quality) == (20_000, Quality.NOT_TOPICAL)
