@@ -89,10 +89,12 @@ def definitions(tree: ast.Module | ast.ClassDef, within: str = "") -> Iterator[t
         match node:
             case ast.FunctionDef(name=name):
                 yield within + name, node
-            case ast.ClassDef(name=name) if "Enum" not in "".join(map(ast.unparse, node.bases)):
+            case ast.ClassDef(name=name) if not {"Enum", "IntEnum", "IntFlag"} & set(map(ast.unparse, node.bases)):
                 yield from definitions(node, name + ".")
-            case ast.Assign(targets=[target]) | ast.AnnAssign(target=target, value=ast.expr()):
-                yield within[:-1] or ast.unparse(target), node
+            case ast.AnnAssign(value=ast.Constant()) if within:
+                yield within[:-1], node
+            case ast.Assign(targets=[target]) | ast.AnnAssign(target=target, value=ast.expr()) if not within:
+                yield ast.unparse(target), node
 
 
 def become(module_name: str, where: str, tree: ast.Module) -> None:

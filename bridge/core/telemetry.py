@@ -43,8 +43,7 @@ class Image:
             return [PointChanged(point, value, quality, utc_ms, report=True)]
         if shown.value == value and shown.quality == quality:
             return []
-        moved = abs(value - shown.reported)
-        report = shown.quality != quality or (moved > 0 and moved >= point.deadband)
+        report = shown.quality != quality or abs(value - shown.reported) >= point.deadband
         shown.value, shown.quality = value, quality
         if report:
             shown.reported = value
