@@ -15,7 +15,9 @@ from bridge.core.messages import (
     ChargerDisconnected,
     LimitAnswered,
     MeterSampled,
+    SetFloor,
     SetLimit,
+    WishChanged,
 )
 from bridge.core.plan import ChargerPlan, Offline, Way
 from bridge.core.quantities import Now
@@ -75,7 +77,9 @@ def test_a_floor_counts_only_where_a_lease_can_end_in_it() -> None:
 def test_the_operator_sees_a_unit_that_refused_and_one_that_lies_among_those_counted_at_worst(bench: Make) -> None:
     site = bench(2, at_start_w=40_000)
     site.connect(A, B)
-    site.answer(site.tell(*[MeterSampled(A, site.utc_ms, power_w=45_000)] * 2), Answer.REFUSED)
+    orders = of(SetLimit, site.tell(*[MeterSampled(A, site.utc_ms, power_w=45_000)] * 2))
+    said = {A: Answer.ACCEPTED, B: Answer.REFUSED}
+    site.tell(*(LimitAnswered(order.serial, order.order, said[order.serial]) for order in orders))
     burdens = {each["serial"]: each["why"] for each in describe(site.site, site.now)["counted_at_worst"]}
     assert burdens == {A: "draws more than granted", B: "refused its limit"}
 
@@ -648,3 +652,21 @@ def test_after_a_reboot_of_the_machine_an_order_without_a_lease_on_its_way_still
     unit.charger.machine_rebooted(-1_000_000)
     unit.charger.lost_connection(20_000, unit.plan)
     assert unit.counts_w(600_000) == 20_000
+
+
+def test_a_unit_that_stops_without_its_connection_is_not_among_those_counted_at_worst_while_it_is_away() -> None:
+    site = Bench(site_plan(charger_plan(0, offline=Offline.STOPS), charger_plan(1)))
+    site.wait(3)
+    assert [each["serial"] for each in describe(site.site, site.now)["counted_at_worst"]] == [B]
+
+
+def test_the_others_leave_room_for_the_floor_of_a_unit_whose_clock_was_not_heard() -> None:
+    units = [charger_plan(0, lease_ms=120_000, floor_w=12_000), charger_plan(1)]
+    site = Bench(site_plan(*units, capacity_w=30_000, at_start_w=30_000, hold_ms=None))
+    site.tell(WishChanged(A, 6_000))
+    site.connect(B)
+    effects = site.tell(ChargerConnected(A))
+    while orders := [effect for effect in effects if isinstance(effect, SetFloor | SetLimit)]:
+        effects = site.tell(*(LimitAnswered(each.serial, each.order, Answer.ACCEPTED) for each in orders))
+        effects += site.wait(6)
+    assert {serial: charger.grant_w for serial, charger in site.site.chargers.items()} == {A: 6_000, B: 18_000}
