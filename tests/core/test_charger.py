@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -154,6 +155,7 @@ def test_a_late_answer_to_one_order_proves_nothing_of_the_next(bench: Make) -> N
     (late,) = of(SetLimit, site.tell(ChargerConnected(A)))
     (_next,) = of(SetLimit, site.wait(12.5))
     site.tell(LimitAnswered(A, late.order, Answer.ACCEPTED))
+    site.wait(3)
     assert site.site.ledger.total_w == 50_000
 
 
@@ -507,22 +509,25 @@ def test_a_charger_wants_its_minimum_while_idle_some_headroom_while_charging_and
     assert unit.charger.wanted_w(unit.plan) == wanted_w
 
 
-def test_a_charger_that_draws_though_no_session_is_known_wants_what_a_charging_one_wants() -> None:
+@pytest.mark.parametrize(("power_w", "wanted_w"), [(200, 6_000), (201, 50_000)])
+def test_a_charger_that_draws_though_no_session_is_known_wants_all_it_can_take_until_its_demand_is_known(
+    power_w: int, wanted_w: int
+) -> None:
     unit = Unit()
     unit.accepts(40_000, 0)
     for at_ms in (10_000, 11_000, 12_000):
-        unit.draws(201, at_ms)
-    assert unit.charger.wanted_w(unit.plan) == 50_000, "nothing is known of its demand yet"
+        unit.draws(power_w, at_ms)
+    assert unit.charger.wanted_w(unit.plan) == wanted_w
 
 
-@pytest.mark.parametrize("believed", [True, False])
-def test_a_meter_that_is_silent_or_not_believed_says_nothing_of_the_demand(believed: bool) -> None:
+@pytest.mark.parametrize(("believed", "silent_ms"), [(True, 180_000), (False, 0)])
+def test_a_meter_that_is_silent_or_not_believed_says_nothing_of_the_demand(believed: bool, silent_ms: int) -> None:
     unit = Unit()
     unit.accepts(40_000, 0)
     unit.charger.demand_w = 30_000
     for at_ms in (10_000, 11_000, 12_000):
         unit.draws(9_000, at_ms, valid=believed)
-    unit.counts_w(12_000 + unit.plan.stale_ms)
+    unit.counts_w(12_000 + silent_ms)
     for active, wanted_w in ((False, 6_000), (True, 50_000)):
         unit.charger.active = active
         assert unit.charger.wanted_w(unit.plan) == wanted_w
@@ -670,3 +675,12 @@ def test_the_others_leave_room_for_the_floor_of_a_unit_whose_clock_was_not_heard
         effects = site.tell(*(LimitAnswered(each.serial, each.order, Answer.ACCEPTED) for each in orders))
         effects += site.wait(6)
     assert {serial: charger.grant_w for serial, charger in site.site.chargers.items()} == {A: 6_000, B: 18_000}
+
+
+@pytest.mark.parametrize("refusals", [3, 4])
+def test_a_ladder_that_is_planned_shorter_ends_with_its_own_last_rung(refusals: int) -> None:
+    unit = Unit(ladder=tuple(Way))
+    for place in range(refusals):
+        unit.answers(20_000, Answer.REFUSED, 100_000 * place)
+    shorter = replace(unit.plan, ladder=(Way.LIMIT, Way.OTHER_UNIT, Way.PAUSE))
+    assert unit.charger.way(shorter) is Way.PAUSE
