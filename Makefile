@@ -12,8 +12,9 @@ HOURS  ?= 2
 PACE   ?= 60
 JOBS   ?= 2
 RUNS   ?= 2000000
+CORE   ?= $(addprefix bridge/core/,$(addsuffix .py,charger ledger setpoint limit fallback allocation site telemetry points))
 
-.PHONY: help install lab scenarios test lint format lock prove fuzz soak soak-fleet bench lab-chargers compose-lab test-compose test-browser pages docs wheel sbom clean
+.PHONY: help install lab scenarios test lint format lock prove mutate fuzz soak soak-fleet bench lab-chargers compose-lab test-compose test-browser pages docs wheel sbom clean
 
 help:
 	@echo "make lab            the whole chain on loopback: plays T1-T4, shows it live, stays up (PLAY=once: ends after them)"
@@ -23,6 +24,7 @@ help:
 	@echo "make test-browser   what an operator does, in a headless Chromium; SCREENSHOTS=docs/screenshots keeps pictures"
 	@echo "make compose-lab    the same as services in containers; needs a Docker engine (make test-compose tests that)"
 	@echo "make prove          plants every bug, then plays seeded worlds (SEEDS=$(SEEDS), or MINUTES=... of them), keeps a tally; COMPILED=1: thrice as fast"
+	@echo "make mutate         changes the core in every small way and sees whether a test notices, CORE=... its files; hours (docs/mutation.md)"
 	@echo "make fuzz           coverage-guided fuzzing of the outstation, RUNS=$(RUNS) of each target (atheris: Linux on x86-64)"
 	@echo "make soak           the CSMS away for HOURS=$(HOURS), 50 sessions, 20 kills; PACE=$(PACE): 60 times as fast, 1: real time"
 	@echo "make soak-fleet     1,000 chargers for FLEET_HOURS=$(FLEET_HOURS): setpoints, link cuts, reconnects; report in soak/"
@@ -63,6 +65,9 @@ prove: install
 	$(BIN)/gridlimit prove 1000 $(if $(MINUTES),--for $(MINUTES),--seeds $(SEEDS)) --jobs $(JOBS) --tally prove-tally.jsonl \
 		$(if $(COMPILED),--compiled)
 	$(BIN)/gridlimit prove 1000 --wire --seeds $(WIRE_SEEDS) --jobs $(JOBS) --tally prove-tally.jsonl
+
+mutate: install
+	$(BIN)/python -m tests.mutate $(CORE)
 
 fuzz: install
 	$(BIN)/pip install --quiet --require-hashes -r requirements-fuzz.txt

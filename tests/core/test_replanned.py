@@ -151,6 +151,8 @@ def test_a_liar_without_a_connection_leaves_the_alarms_and_the_points_with_its_s
     assert not bench.site.alarms
     power = bench.point(Signal.SITE_POWER_W)
     assert (power.value, power.quality) == (7, Quality.GOOD)
+    bench.tell(Replanned(replace(bench.plan, **with_charger(bench, out_of_service=False))))
+    assert bench.point(Signal.SITE_POWER_W).quality == Quality.NOT_TOPICAL, "it was not heard since"
 
 
 def test_a_unit_taken_out_of_service_is_shown_as_gone(bench: Bench) -> None:

@@ -367,3 +367,11 @@ def test_a_ramp_rises_by_no_more_than_its_watts_per_second(bench: Make) -> None:
         run(site, 1)
         found.append(grants(site)[A])
     assert found == list(range(11_000, 21_000, 1_000))
+
+
+def test_without_a_journal_the_floor_of_a_unit_that_rebooted_is_sought_again() -> None:
+    site = leased()
+    site.tell(ChargerConnected(A), ChargerBooted(A, "m", "f"))
+    run_from_start(site, 10)
+    site.answer(site.tell(JournalLost()))
+    assert len(of(SetFloor, site.tell(ChargerBooted(A, "m", "f")))) == 1
