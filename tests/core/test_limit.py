@@ -213,10 +213,12 @@ def test_after_eebus_lpc_a_fail_safe_that_lasts_is_released_to_the_capacity(benc
     assert in_force(site) == (10_000, "fallback")
 
 
-def test_setpoints_of_several_groups_end_each_at_its_own_time(bench: Make) -> None:
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0)])
+def test_setpoints_of_several_groups_end_each_at_its_own_time(bench: Make, order: tuple[int, ...]) -> None:
     site = bench(hold_ms=None)
     site.link_up()
-    for group, limit_w, duration_ms in (("A", 50_000, None), ("B", 20_000, 60_000), ("C", 10_000, 30_000)):
+    commands = [("A", 50_000, None), ("B", 20_000, 60_000), ("C", 10_000, 30_000)]
+    for group, limit_w, duration_ms in [commands[place] for place in order]:
         site.setpoint(float(limit_w), group=group, duration_ms=duration_ms)
     found = []
     for seconds in (29.9, 0.2, 29.8, 0.2):
