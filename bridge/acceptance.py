@@ -157,13 +157,15 @@ class Acceptance:
         """End the link, record an event meanwhile, and see it acknowledged when the control centre is back."""
         self._tell(f"the link is cut now for {self._cut_s:g} s; the control centre should alarm and connect again")
         image = next(each for each in self._outstation.image.values() if not each.point.kind.is_command)
+        engine = self._app.engine
+        await self._until(lambda: not engine.due(system_clock()))  # what was commanded last is in force
+        held = engine.site.limit
         began = time.monotonic()
         for link in list(self._listener.links):
             link.close("cut for the acceptance test")
         self._publish(image.point, image.value, image.quality)
         self._outstation.flush()
         sequence = self._outstation.events.last_sequence
-        held = self._app.engine.site.limit
         while time.monotonic() < began + self._cut_s:
             for link in list(self._listener.links):
                 link.close("cut for the acceptance test")
@@ -179,7 +181,7 @@ class Acceptance:
         delivered = is_back and await self._until(is_delivered)
         what = "the event recorded while the link was cut is delivered"
         self._note("Link", what, "acknowledged", "acknowledged" if delivered else "not acknowledged", delivered)
-        now_holds = self._app.engine.site.limit
+        now_holds = engine.site.limit
         seen = f"{now_holds.power_w} W by {now_holds.source.value}"
         expected = f"{held.power_w} W held"
         self._note("Link", "the limit over the cut", expected, seen, now_holds.power_w <= held.power_w)
