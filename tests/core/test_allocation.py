@@ -103,3 +103,8 @@ def test_for_those_served_the_shares_are_the_optimum_of_an_independent_linear_pr
 
 def test_a_minimum_that_fits_exactly_is_served() -> None:
     assert allocate(12_000, [Request(6_000, 50_000, 50_000)] * 3) == [6_000, 6_000, 0]
+
+
+def test_the_odd_watt_goes_to_nobody_who_has_his_maximum() -> None:
+    requests = [Request(0, 10, 10), Request(0, 20, 20), Request(0, 20, 20)]
+    assert allocate(31, requests) == [10, 11, 10]
