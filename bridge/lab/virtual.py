@@ -787,8 +787,7 @@ class World:
             return
         draw = self.random
         if self.sent and self._strikes("replay"):
-            old = draw.choice(self.sent[-5:])
-            self._command(replace(old, command=self.commands + 1))
+            self._send_again(draw.choice(self.sent[-5:]))
             return
         value = draw.choice(SETPOINTS)
         utc_ms = self.clock().utc_ms
@@ -797,7 +796,15 @@ class World:
         duration_ms = draw.choice([None, None, None, 10 * MINUTE_MS])
         group = draw.choice(["A", "A", "B"])
         limit_w = math.floor(value) if math.isfinite(value) else None
-        self._command(SetpointReceived(self.commands + 1, "virtual", value, limit_w, tag, valid, group, duration_ms))
+        setpoint = SetpointReceived(self.commands + 1, "virtual", value, limit_w, tag, valid, group, duration_ms)
+        self._command(setpoint)
+        if self._strikes("replay"):  # within the window of its time tag, and after another
+            self._later(100, 4_000, self._send_setpoint)
+            self._later(4_001, 9_000, self._send_again, setpoint)
+
+    def _send_again(self, old: SetpointReceived) -> None:
+        if self.link_up and not self._is_calm:
+            self._command(replace(old, command=self.commands + 1))
 
     def _command(self, event: SetpointReceived | SwitchReceived) -> None:
         """Send a command; one that is refused must change nothing at all."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import random
 import tempfile
 from collections.abc import Callable, Coroutine
@@ -106,7 +107,7 @@ class WireWorld:
         """Play to the end."""
         disabled = logging.root.manager.disable
         logging.disable(logging.CRITICAL)
-        ram = RAM if RAM.is_dir() else None
+        ram = RAM if os.access(RAM, os.W_OK) else None
         try:
             with (
                 tempfile.TemporaryDirectory(prefix="gridlimit-wire-", dir=ram, ignore_cleanup_errors=True) as folder,

@@ -25,8 +25,8 @@ from bridge.lab.virtual_prove import (
     write,
 )
 
-FIXED = 228  # seeds; with the fresh ones and those that look at single things, more than 1,000 site-hours
-FRESH = 60
+FIXED = 270  # seeds; with the fresh ones and those that look at single things, more than 1,000 site-hours
+FRESH = 18
 CHUNK = 6
 HOURS = 3.0
 TRIED = (
