@@ -80,7 +80,7 @@ async def accepted(folder: Path, profile: str, *, obeys: bool = True) -> AsyncIt
         return obeys
 
     try:
-        yield centre, await Acceptance(app, ask, centre.tell, patience_s=3 if obeys else 0.3, cut_s=0.2).walk()
+        yield centre, await Acceptance(app, ask, centre.tell, patience_s=20 if obeys else 0.3, cut_s=0.2).walk()
     finally:
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
