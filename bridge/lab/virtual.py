@@ -894,7 +894,6 @@ class World:
             self.journal.failing = False
         for unit in self.units.values():
             unit.lies, unit.refuses, unit.exceeded = False, frozenset(), 0
-            self.submit(WishChanged(unit.plan.serial, None))
             self._later(0, MINUTE_MS, self._connect, unit.plan.serial)
         if self.random.random() < 0.3:
             self._stays_away = self.random.choice([*self.units, None])
@@ -910,6 +909,8 @@ class World:
         self.link_up = True
         self.submit(LinkChanged(1))
         self.submit(ManualLimitLifted("Kim"))
+        for serial in self.units:
+            self.submit(WishChanged(serial, None))
         for switch, on in ((Switch.EMERGENCY_STOP, False), (Switch.LIMIT_ENABLED, True), (Switch.STEP, False)):
             self._command(SwitchReceived(self.commands + 1, "virtual", switch, on))
         value = float(self.plan.capacity_w * 6 // 10)
