@@ -22,7 +22,7 @@ from bridge.core.messages import (
     Started,
     WishChanged,
 )
-from bridge.core.plan import Way
+from bridge.core.plan import Offline, Way
 from bridge.core.points import Signal
 from bridge.core.site import last_orders
 from tests.core.bench import Bench, charger_plan, of, site_plan
@@ -375,3 +375,13 @@ def test_without_a_journal_the_floor_of_a_unit_that_rebooted_is_sought_again() -
     run_from_start(site, 10)
     site.answer(site.tell(JournalLost()))
     assert len(of(SetFloor, site.tell(ChargerBooted(A, "m", "f")))) == 1
+
+
+def test_the_others_pay_for_one_silent_unit_though_another_keeps_within_its_share() -> None:
+    units = [charger_plan(0, offline=Offline.NAMEPLATE), *map(charger_plan, (1, 2))]
+    site = Bench(site_plan(*units, capacity_w=60_000, at_start_w=60_000, hold_ms=None))
+    site.connect(A, B, "S4-0002")
+    assert grants(site) == {A: 20_000, B: 20_000, "S4-0002": 20_000}
+    told = site.tell(ChargerBooted(A, "m", "f"), ChargerBooted(B, "m", "f"))
+    effects = site.answer(told, Answer.NOT_SENT)
+    assert [(order.serial, order.limit_w) for order in of(SetLimit, effects)] == [("S4-0002", 0)]
