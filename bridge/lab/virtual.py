@@ -890,6 +890,7 @@ class World:
     def _calm(self) -> None:
         self.faults = dict.fromkeys(self.faults, 0.0)
         self._is_calm, self._lives = True, -1
+        self.end_ms = max(self.end_ms, self.now_ms + CALM_MS)  # it begins late where the service was down
         if self._durable is None:
             self.journal.failing = False
         for unit in self.units.values():
