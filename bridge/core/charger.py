@@ -287,6 +287,9 @@ class Charger:
             self._judge(power_w, plan)
             if self._trusted(plan) and power_w <= self._told_w(plan) + plan.tolerance_w:
                 self.leaving = [leaving for leaving in self.leaving if not leaving.held]
+            for leaving in self.leaving:
+                if leaving.held:
+                    leaving.until_ms = now_ms + plan.stale_ms
         return brought
 
     def doubt_clock(self) -> None:

@@ -433,6 +433,17 @@ def test_a_contradicted_cut_counts_at_its_old_limit_until_a_sample_shows_the_new
     assert unit.counts_w(15_000) == 20_000
 
 
+def test_a_contradicted_cut_counts_at_its_old_limit_while_any_newer_sample_contradicts_it() -> None:
+    unit = Unit(reaction_ms=2_000, stale_ms=180_000)
+    unit.accepts(40_000, 0)
+    unit.counts_w(5_000)
+    unit.accepts(20_000, 10_000)
+    unit.draws(38_000, 11_000)
+    assert unit.counts_w(12_000) == 40_000
+    unit.draws(38_000, 150_000)
+    assert unit.counts_w(200_000) == 40_000, "the first sample is stale, the second is not"
+
+
 def leased(**changes: Any) -> Unit:
     """With its floor of 3 kW found installed and nothing granted above 0 W."""
     unit = Unit(**{"lease_ms": 120_000, "floor_w": 3_000, "guard_ms": 15_000} | changes)
