@@ -84,7 +84,7 @@ class Unit:
 
     def may_come_to_draw_w(self, now_ms: Millis) -> Watts:
         """The same, with every order that is still on its way, unless its lease has ended meanwhile."""
-        if not self.connected and self.plan.offline is Offline.STOPS:
+        if self.plan.out_of_service or (not self.connected and self.plan.offline is Offline.STOPS):
             return self.may_draw_w(now_ms)
         utc_ms = now_ms + self.utc_offset_ms
         coming_w = [limit_w for limit_w, valid_to_ms in self.in_transit.values() if valid_to_ms > utc_ms]
